@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Time: CLOCK_MONOTONIC for deadlines, and its rate against the processor's
+ * own counter for spinning.
+ *
+ * Callers: any thread. The first peal__ns_to_ticks() of a process measures the
+ *	counter for 50 us; call it when something is opened.
+ *
+ * Units: nanoseconds in a uint64_t, good for 584 years. A deadline is an
+ *	absolute time; UINT64_MAX is never.
+ */
+#ifndef PEAL_BASE_CLOCK_H
+#define PEAL_BASE_CLOCK_H
+
+#include <stdint.h>
+#include <time.h>
+
+#define PEAL__NEVER UINT64_MAX
+#define PEAL__NS_PER_S UINT64_C(1000000000)
+#define PEAL__NS_PER_MS UINT64_C(1000000)
+#define PEAL__NS_PER_US UINT64_C(1000)
+
+static inline uint64_t peal__clock_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * PEAL__NS_PER_S + (uint64_t)now.tv_nsec;
+}
+
+/* A relative timeout as a deadline; saturates, so that no sum wraps. */
+static inline uint64_t peal__deadline_after(uint64_t timeout_ns)
+{
+	uint64_t now_ns = peal__clock_ns();
+
+	return timeout_ns > PEAL__NEVER - now_ns ? PEAL__NEVER
+	                                         : now_ns + timeout_ns;
+}
+
+/* A deadline as what poll(2) and epoll_wait(2) take: rounded up, -1 never. */
+int peal__deadline_to_poll_ms(uint64_t deadline_ns);
+
+/* How many ticks of peal__cpu_ticks() fit into @ns; saturates. */
+uint64_t peal__ns_to_ticks(uint64_t ns);
+
+#endif

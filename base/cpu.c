@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: MIT */
+#include "base/cpu.h"
+
+#include <fcntl.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/rseq.h>
+#include <unistd.h>
+
+#include "base/file.h"
+
+#define PATH_BYTES 512
+
+int peal__cpu_current(void)
+{
+#if defined(RSEQ_SIG) && defined(__GNUC__) && __GNUC__ >= 11
+	const struct rseq *rseq;
+	int cpu;
+
+	if (__rseq_size == 0)
+		return sched_getcpu();
+	rseq = (const struct rseq *)((const char *)__builtin_thread_pointer() +
+	                             __rseq_offset);
+	/* Relaxed: the kernel stores it for this very thread. */
+	cpu = (int)__atomic_load_n(&rseq->cpu_id, __ATOMIC_RELAXED);
+	return cpu < 0 ? -1 : cpu; /* -2: this thread could not register */
+#else
+	return sched_getcpu();
+#endif
+}
+
+int peal__cpu_usable_count(void)
+{
+	cpu_set_t set;
+
+	/* A kernel with more processors than fit into the set refuses. */
+	if (sched_getaffinity(0, sizeof(set), &set) != 0)
+		return (int)sysconf(_SC_NPROCESSORS_ONLN);
+	return CPU_COUNT(&set);
+}
+
+/* The quota of one cgroup directory in thousandths, or UINT32_MAX. */
+static uint32_t quota_of(const char *directory)
+{
+	char path[PATH_BYTES + 32], text[64];
+	long long quota_us, period_us = 0;
+
+	snprintf(path, sizeof(path), "%s/cpu.max", directory);
+	if (peal__file_read(path, text, sizeof(text)) > 0) {
+		if (sscanf(text, "%lld %lld", &quota_us, &period_us) != 2)
+			return UINT32_MAX; /* "max 100000" */
+	} else {
+		snprintf(path, sizeof(path), "%s/cpu.cfs_quota_us", directory);
+		if (peal__file_read(path, text, sizeof(text)) <= 0)
+			return UINT32_MAX;
+		quota_us = strtoll(text, NULL, 10);
+		snprintf(path, sizeof(path), "%s/cpu.cfs_period_us", directory);
+		if (peal__file_read(path, text, sizeof(text)) > 0)
+			period_us = strtoll(text, NULL, 10);
+	}
+	if (quota_us <= 0 || period_us <= 0 || quota_us / period_us > 1000000)
+		return UINT32_MAX;
+	return (uint32_t)(quota_us * 1000 / period_us);
+}
+
+uint32_t peal__cpu_quota_millis(void)
+{
+	char directory[PATH_BYTES];
+	uint32_t least = UINT32_MAX;
+	size_t root_bytes;
+	char *slash;
+
+	/* A quota may stand at any level above our own group. */
+	if (peal__file_cgroup_directory("cpu", directory, sizeof(directory),
+	                                &root_bytes) < 0)
+		return UINT32_MAX;
+	for (;;) {
+		uint32_t quota = quota_of(directory);
+
+		if (quota < least)
+			least = quota;
+		slash = strrchr(directory, '/');
+		if (slash == NULL || (size_t)(slash - directory) < root_bytes)
+			return least;
+		*slash = '\0';
+	}
+}

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: MIT */
+#include "base/fork.h"
+
+#include <pthread.h>
+#include <stddef.h>
+#include <unistd.h>
+
+uint32_t peal__fork_count;
+
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct peal__fork_fd *first;
+static int register_error;
+
+static void before(void)
+{
+	pthread_mutex_lock(&lock);
+}
+
+static void in_parent(void)
+{
+	pthread_mutex_unlock(&lock);
+}
+
+static void in_child(void)
+{
+	for (struct peal__fork_fd *entry = first; entry != NULL;
+	     entry = entry->next) {
+		close(entry->fd);
+		entry->fd = -1;
+	}
+	first = NULL;
+	/* Relaxed: the child has no other thread yet. */
+	__atomic_store_n(&peal__fork_count, peal__fork_count + 1,
+	                 __ATOMIC_RELAXED);
+	pthread_mutex_unlock(&lock);
+}
+
+static void register_handlers(void)
+{
+	register_error = -pthread_atfork(before, in_parent, in_child);
+}
+
+int peal__fork_watch(struct peal__fork_fd *watched)
+{
+	pthread_once(&once, register_handlers);
+	if (register_error != 0)
+		return register_error;
+	if (watched->fd < 0) /* nothing to close, so nothing to forget */
+		return 0;
+	pthread_mutex_lock(&lock);
+	watched->previous = NULL;
+	watched->next = first;
+	if (first != NULL)
+		first->previous = watched;
+	first = watched;
+	pthread_mutex_unlock(&lock);
+	return 0;
+}
+
+void peal__fork_forget(struct peal__fork_fd *watched, bool close_it)
+{
+	int fd;
+
+	pthread_mutex_lock(&lock);
+	fd = watched->fd;
+	watched->fd = -1;
+	if (fd >= 0) {
+		if (watched->previous != NULL)
+			watched->previous->next = watched->next;
+		else
+			first = watched->next;
+		if (watched->next != NULL)
+			watched->next->previous = watched->previous;
+	}
+	pthread_mutex_unlock(&lock);
+	if (fd >= 0 && close_it)
+		close(fd);
+}

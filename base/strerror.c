@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: MIT */
+#include <errno.h>
+#include <string.h>
+
+#include "peal/base.h"
+
+#define TEXT2(x) #x
+#define TEXT(x) TEXT2(x)
+
+static const struct {
+	int error;
+	const char *text;
+} meanings[] = {
+	{0, "success"},
+	{EAGAIN, "full or empty at the moment; try again later"},
+	{ETIMEDOUT, "the time given is over"},
+	{EMSGSIZE, "larger than this ring can ever carry"},
+	{EBUSY, "a cap of the server is reached"},
+	{EACCES, "the server does not allow this user"},
+	{EPROTO, "the peer's bytes make no sense"},
+	{EPROTONOSUPPORT, "the peer speaks another version of the protocol"},
+	{ECONNREFUSED, "no server has this name"},
+	{ECONNRESET, "the peer died or closed the connection"},
+	{ESHUTDOWN, "the server is shutting down"},
+	{ECANCELED, "cancelled"},
+	{ESTALE, "the peer has gone, or this is a forked child"},
+	{EIO, "the handler gave no answer"},
+	{EDEADLK, "the call would wait for itself"},
+	{EADDRINUSE, "a living server already has this name"},
+	{EINVAL, "an argument makes no sense"},
+	{ENOSPC, "no room left in the shared memory file system"},
+	{ENOMEM, "not enough memory"},
+};
+
+const char *peal_strerror(int error)
+{
+	const char *text;
+
+	if (error < 0 && error > -4096)
+		error = -error;
+	for (size_t i = 0; i < sizeof(meanings) / sizeof(meanings[0]); i++)
+		if (meanings[i].error == error)
+			return meanings[i].text;
+	text = strerrordesc_np(error);
+	return text != NULL ? text : "unknown error";
+}
+
+const char *peal_version(void)
+{
+	return TEXT(PEAL_VERSION_MAJOR) "." TEXT(PEAL_VERSION_MINOR) "." TEXT(
+		PEAL_VERSION_PATCH);
+}

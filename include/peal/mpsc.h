@@ -1,0 +1,337 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Many producers, one consumer: a name, a ring for each producer, one bell.
+ *
+ *	producer --ring--+
+ *	producer --ring--+--> consumer      one bell: whoever publishes to a
+ *	producer --ring--+    round robin   consumer that sleeps wakes it
+ *
+ *	peal_consumer_open("words")             peal_producer_attach("words")
+ *	  wait -> peek -> release -> ...          claim -> write -> publish
+ *	                                          or send, which copies
+ *
+ * No producer ever waits for another one, and none sees another one's memory.
+ *
+ * Callers: a handle belongs to one thread at a time; peal_consumer_notify()
+ *	may be called by any thread and in signal handlers. Handles opened
+ *	before a fork() are -ESTALE in the child: daemonise first.
+ *
+ * Ordering: what a producer wrote before it published is seen by who peeks the
+ *	message. Messages of one producer arrive in its order; between
+ *	producers there is none.
+ *
+ * Progress: no system call while both sides are awake. Blocking calls end at
+ *	their timeout, or when the peer dies; a stopped producer stalls nobody.
+ *
+ * Death: of a producer: what it published is delivered, what it only claimed
+ *	never existed, its slot is free again with a new generation. Of the
+ *	consumer: producers get -ECONNRESET, within 100 ms where they wait;
+ *	what it had not released is lost and counted by the producer.
+ *
+ * Errors: see peal_strerror(). -ESTALE in a forked child, from every call.
+ *
+ * Units: bytes and nanoseconds.
+ */
+#ifndef PEAL_MPSC_H
+#define PEAL_MPSC_H
+
+#include <peal/base.h>
+#include <peal/ring.h>
+
+PEAL_BEGIN_DECLS
+
+enum { PEAL_WAIT_FUTEX, PEAL_WAIT_FD };
+enum { PEAL_SPIN_ADAPTIVE, PEAL_SPIN_ALWAYS, PEAL_SPIN_NEVER };
+
+/* For peal_consumer_options.memory_flags: how rings are allocated. */
+enum {
+	PEAL_MEMORY_HUGE = 1 << 0, /* 2 MiB pages; the server's own uid only */
+	PEAL_MEMORY_PREFAULT = 1 << 1,
+	PEAL_MEMORY_LOCK = 1 << 2,
+};
+
+#define PEAL_RING_DEFAULT_BYTES (UINT64_C(256) << 10)
+
+struct peal_consumer;
+struct peal_producer;
+
+/* consumer --------------------------------------------------------------- */
+
+struct peal_consumer_options {
+	size_t size; /* of this struct: PEAL_CONSUMER_OPTIONS_INIT sets it */
+
+	/*
+	 * What producers attach to. A plain name (letters, digits, ".", "_",
+	 * "-"; at most 64 bytes) stands in the first that applies of
+	 * $PEAL_RUNTIME_DIR, /run/peal (root), $XDG_RUNTIME_DIR/peal and
+	 * /tmp/peal-UID; one with a slash is a path as it is.
+	 */
+	const char *name;
+
+	uint32_t wait_mode;	       /* PEAL_WAIT_FUTEX or PEAL_WAIT_FD */
+	uint32_t spin_mode;	       /* PEAL_SPIN_ADAPTIVE, ... */
+	uint64_t spin_ns;	       /* budget, at most 50,000; 20,000 */
+	uint32_t producer_max;	       /* slots, 1 to 4,096; 256 */
+	uint32_t producer_per_uid_max; /* 0: producer_max */
+	uint32_t turn_budget;	       /* messages a turn, 1 to 65,536; 64 */
+
+	/* What a producer may ask for, and what one gets that does not ask. */
+	uint64_t ring_min_bytes;	  /* 4 KiB */
+	uint64_t ring_default_bytes;	  /* 256 KiB */
+	uint64_t ring_max_bytes;	  /* 16 MiB; at most 1 GiB */
+	uint64_t segment_total_max_bytes; /* of all rings; 4 GiB */
+
+	uint32_t memory_flags; /* PEAL_MEMORY_HUGE | ... */
+	int numa_node;	       /* -1: any */
+
+	/*
+	 * Users that may attach besides our own uid and root: the lists below.
+	 * The socket's mode must let them connect as well: 0600 is the default,
+	 * 0666 lets the lists alone decide.
+	 */
+	uint32_t socket_mode;
+	const uint32_t *allow_uid;
+	size_t allow_uid_count;
+	const uint32_t *allow_gid;
+	size_t allow_gid_count;
+
+	/* A listening SOCK_SEQPACKET socket (systemd's) to use, or -1. It
+	 * stays the caller's, and @name is then a label only. */
+	int listen_fd;
+
+	struct peal_failure *ret_failure; /* or NULL */
+};
+/* clang-format off */
+#define PEAL_CONSUMER_OPTIONS_INIT                                             \
+	{ sizeof(struct peal_consumer_options), NULL, PEAL_WAIT_FUTEX,         \
+	  PEAL_SPIN_ADAPTIVE, UINT64_C(20000), 256, 0, 64,                     \
+	  PEAL_RING_MIN_BYTES, PEAL_RING_DEFAULT_BYTES, UINT64_C(16) << 20,    \
+	  UINT64_C(4) << 30, 0, -1, 0600, NULL, 0, NULL, 0, -1, NULL }
+/* clang-format on */
+
+/*
+ * Open @options->name and let producers attach. In futex mode admission is a
+ * small thread of the library's own, which sleeps; in fd mode there is no
+ * thread and peal_consumer_dispatch() does its work.
+ *
+ * 0, or -EINVAL (an option is nonsense; ret_failure names it), -EADDRINUSE (a
+ * living server has the name), -EACCES, -ENOENT (the directory), -ENOMEM,
+ * -ENOSPC, -EMFILE.
+ */
+PEAL_API PEAL_MUST_CHECK int
+peal_consumer_open(const struct peal_consumer_options *options,
+		   struct peal_consumer **ret_consumer);
+
+/*
+ * Wait until there may be a message to peek, or somebody called notify. Spins
+ * for the budget, then sleeps; in fd mode it sleeps in epoll and does the work
+ * of dispatch as well. May return early.
+ *
+ * 0, or -ETIMEDOUT.
+ */
+PEAL_API int peal_consumer_wait(struct peal_consumer *consumer,
+				uint64_t timeout_ns);
+
+/*
+ * The next message, in place, of whichever producer's turn it is. Several may
+ * be held; each keeps its ring's space until it is released. The bytes are in
+ * memory that the producer can still write: copy first what must not change
+ * under a check.
+ *
+ * 0, or -EAGAIN (nothing now; producers that have been idle for long may need
+ * a peal_consumer_wait() to be looked at).
+ */
+PEAL_API int peal_consumer_peek(struct peal_consumer *consumer,
+				struct peal_message *ret_message);
+
+/*
+ * Give the space of @message, and of all before it from the same producer,
+ * back. The producer sees it at the latest when this consumer peeks at another
+ * one or waits. A message of a connection that has ended is left alone.
+ */
+PEAL_API void peal_consumer_release(struct peal_consumer *consumer,
+				    const struct peal_message *message);
+
+/*
+ * Is there something to peek in any ring? Only loads: no cursor, spin state or
+ * turn changes. False in a forked child.
+ */
+PEAL_API bool peal_consumer_has_data(const struct peal_consumer *consumer);
+
+/*
+ * End a peal_consumer_wait() that is under way, or the next one. Many calls may
+ * become one wake. Any thread; async-signal-safe.
+ */
+PEAL_API void peal_consumer_notify(struct peal_consumer *consumer);
+
+/*
+ * Inside an event loop of the caller's own, in fd mode. The descriptor polls
+ * readable when peal_consumer_dispatch() has something to do; it stays ours.
+ * The order in the loop is: prepare; when it returns 0 block in the loop;
+ * dispatch; peek all there is.
+ *
+ * fd: the descriptor, or -EINVAL (futex mode).
+ * prepare: 1, there is work, do not block; 0, armed, you may block; -EINVAL.
+ * dispatch: 0; disarms, admits, notices deaths. -EINVAL in futex mode.
+ */
+PEAL_API int peal_consumer_fd(const struct peal_consumer *consumer);
+PEAL_API int peal_consumer_prepare(struct peal_consumer *consumer);
+PEAL_API int peal_consumer_dispatch(struct peal_consumer *consumer);
+
+/* Who is behind @peer. 0, or -ESTALE (that connection has ended). */
+struct peal_peer_info {
+	int32_t pid; /* in our pid namespace; 0: not visible from here */
+	uint32_t uid;
+	uint32_t gid;
+	uint64_t ring_bytes;
+};
+PEAL_API int peal_consumer_peer_info(const struct peal_consumer *consumer,
+				     struct peal_peer peer,
+				     struct peal_peer_info *ret_info);
+
+/* What happened so far; every loss has its counter. */
+struct peal_consumer_stats {
+	uint64_t message_count;
+	uint64_t payload_bytes;
+	uint64_t attached_count;    /* connections that became producers */
+	uint64_t detached_count;    /* that said good-bye */
+	uint64_t died_count;	    /* that hung up or died */
+	uint64_t evicted_count;	    /* closed by us: their bytes made no sense */
+	uint64_t refused_count;	    /* turned away at the door */
+	uint64_t dropped_bytes;	    /* in the rings of the evicted, unread */
+	uint64_t sleep_count;	    /* times the consumer slept */
+};
+PEAL_API int peal_consumer_stats(const struct peal_consumer *consumer,
+				 struct peal_consumer_stats *ret_stats);
+
+/*
+ * Close: the name is free, every producer gets -ESHUTDOWN, messages not peeked
+ * are lost. NULL is fine. In a forked child it only frees memory. 0.
+ */
+PEAL_API int peal_consumer_close(struct peal_consumer *consumer);
+
+/* producer --------------------------------------------------------------- */
+
+struct peal_producer_options {
+	size_t size;	     /* of this struct: PEAL_PRODUCER_OPTIONS_INIT */
+	const char *name;    /* as the consumer's; also tried in /run/peal */
+	uint64_t ring_bytes; /* a power of two; 0: what the server gives */
+	uint32_t wait_mode;  /* PEAL_WAIT_FUTEX or PEAL_WAIT_FD */
+	uint32_t spin_mode;
+	uint64_t spin_ns;   /* budget, at most 50,000; 50,000 */
+	uint32_t reconnect; /* 1: the call after -ECONNRESET attaches again */
+	struct peal_failure *ret_failure; /* or NULL */
+};
+/* clang-format off */
+#define PEAL_PRODUCER_OPTIONS_INIT                                             \
+	{ sizeof(struct peal_producer_options), NULL, 0, PEAL_WAIT_FUTEX,      \
+	  PEAL_SPIN_ADAPTIVE, UINT64_C(50000), 0, NULL }
+/* clang-format on */
+
+/*
+ * Attach to the consumer of that name; the ring is mapped when it returns.
+ *
+ * 0, or -EINVAL, -ECONNREFUSED (no server has this name), -EACCES (not
+ * allowed), -EBUSY (a cap is reached), -EMSGSIZE (ring_bytes beyond what the
+ * server allows), -EPROTONOSUPPORT (another major version), -EPROTO,
+ * -ESHUTDOWN, -ETIMEDOUT, -ENOMEM, -EMFILE; ret_failure says it in a sentence.
+ */
+PEAL_API PEAL_MUST_CHECK int
+peal_producer_attach(const struct peal_producer_options *options,
+		     uint64_t timeout_ns, struct peal_producer **ret_producer);
+
+/*
+ * Reserve room for a message of @bytes, 0 to peal_producer_message_max(), and
+ * point @ret_data at it, 16-byte aligned. Several claims may be held; while
+ * any is, a full ring is -EAGAIN at once, since waiting for room would be
+ * waiting for ourselves.
+ *
+ * 0, or -EAGAIN (full and timeout_ns is 0), -ETIMEDOUT, -EMSGSIZE, -ECONNRESET
+ * (the consumer has died; claims are void), -ESHUTDOWN (it has closed).
+ */
+PEAL_API PEAL_MUST_CHECK int peal_producer_claim(struct peal_producer *producer,
+						 size_t bytes,
+						 uint64_t timeout_ns,
+						 void **ret_data);
+
+/* Shorten the newest claim. 0, or -EINVAL (longer than claimed, no claim). */
+PEAL_API int peal_producer_trim(struct peal_producer *producer, size_t bytes);
+
+/*
+ * Publish every claim since the last publish, all at once, and wake the
+ * consumer if it sleeps. Returns how many, -EINVAL when nothing was claimed.
+ */
+PEAL_API int peal_producer_publish(struct peal_producer *producer);
+
+/*
+ * Give up the newest claim; the ones before it stay. Only the newest, and once
+ * until the next claim. 0, or -EINVAL (there is none to give up).
+ */
+PEAL_API int peal_producer_abort(struct peal_producer *producer);
+
+/* Part of one message that is gathered. @data may be NULL when it is empty. */
+struct peal_part {
+	const void *data;
+	size_t data_bytes;
+};
+
+/*
+ * Copy a message into the ring and publish it, together with claims that are
+ * held. send: one piece. sendv: gathered from @part_count parts, in order.
+ * send_batch: @message_count messages, published at once when all fit, or as
+ * many as fit when the wait ends; returns how many were published.
+ *
+ * 0 (or that count), or the errors of peal_producer_claim(), of which those
+ * but -EMSGSIZE are only returned when nothing was published.
+ */
+PEAL_API PEAL_MUST_CHECK int peal_producer_send(struct peal_producer *producer,
+						const void *data, size_t bytes,
+						uint64_t timeout_ns);
+PEAL_API PEAL_MUST_CHECK int peal_producer_sendv(struct peal_producer *producer,
+						 const struct peal_part *parts,
+						 size_t part_count,
+						 uint64_t timeout_ns);
+PEAL_API PEAL_MUST_CHECK int
+peal_producer_send_batch(struct peal_producer *producer,
+			 const struct peal_part *messages,
+			 size_t message_count, uint64_t timeout_ns);
+
+/* The largest message this connection can carry, in bytes. */
+PEAL_API size_t
+peal_producer_message_max(const struct peal_producer *producer);
+
+/*
+ * Wait for room inside an event loop, in fd mode. The descriptor polls readable
+ * when room for @bytes came back, or the consumer died; it stays ours.
+ *
+ * fd: the descriptor, or -EINVAL (futex mode).
+ * prepare: 1, there is room (or an error to be had from claim), do not block;
+ * 0, armed, you may block; -EMSGSIZE, -EINVAL.
+ * dispatch: disarms and takes the wake bytes. 0, or -ECONNRESET, -ESHUTDOWN.
+ */
+PEAL_API int peal_producer_fd(const struct peal_producer *producer);
+PEAL_API int peal_producer_prepare(struct peal_producer *producer,
+				   size_t bytes);
+PEAL_API int peal_producer_dispatch(struct peal_producer *producer);
+
+struct peal_producer_stats {
+	uint64_t message_count; /* published */
+	uint64_t payload_bytes; /* published */
+	uint64_t full_count;	/* -EAGAIN and -ETIMEDOUT: not sent */
+	uint64_t blocked_ns;	/* spent waiting for room */
+	uint64_t reconnect_count;
+	uint64_t lost_bytes; /* of frames that a dead consumer never released */
+	struct peal_peer self; /* how the consumer names us */
+};
+PEAL_API int peal_producer_stats(const struct peal_producer *producer,
+				 struct peal_producer_stats *ret_stats);
+
+/*
+ * Say good-bye; what was published is still delivered, unpublished claims are
+ * given up. NULL is fine. 0.
+ */
+PEAL_API int peal_producer_detach(struct peal_producer *producer);
+
+PEAL_END_DECLS
+
+#endif
