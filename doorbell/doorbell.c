@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: MIT */
+#include "peal/doorbell.h"
+
+#include <errno.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/hooks.h"
+#include "base/random.h"
+#include "doorbell/futex.h"
+#include "doorbell/spin.h"
+
+/* One byte on the control socket; a full queue has been rung already. */
+static void ring_socket(int fd)
+{
+	static const unsigned char wake = PEAL__DOORBELL_WAKE_BYTE;
+	int saved_errno = errno;
+
+	if (fd >= 0)
+		send(fd, &wake, sizeof(wake), MSG_DONTWAIT | MSG_NOSIGNAL);
+	errno = saved_errno;
+}
+
+void peal__doorbell_ring_armed(struct peal_ringer *ringer, uint64_t arm)
+{
+	uint64_t mode = arm & PEAL_DOORBELL_MODE_MASK;
+
+	PEAL__HOOK("ring: armed");
+	if (mode == PEAL_DOORBELL_FUTEX && ringer->seq != NULL) {
+		/* B4: pairs with B3 and B6: whoever sees the bump sees what
+		 * was announced before it. */
+		__atomic_fetch_add(ringer->seq, 1, __ATOMIC_RELEASE);
+		PEAL__HOOK("ring: bumped");
+		peal__futex_wake(ringer->seq);
+	} else if (mode != PEAL_DOORBELL_CLOSED) {
+		ring_socket(ringer->fd);
+	}
+	PEAL__HOOK("ring: woken");
+	ringer->my_last = arm;
+}
+
+void peal_doorbell_notify(const uint64_t *arm, uint32_t *seq, int event_fd)
+{
+	static const uint64_t one = 1;
+	int saved_errno = errno;
+	uint64_t armed;
+
+	/* B5: pairs with B3 and B6; seq_cst so that either the sleeper's second
+	 * look sees the bump or we see it armed. */
+	__atomic_fetch_add(seq, 1, __ATOMIC_SEQ_CST);
+	PEAL__HOOK("notify: bumped");
+	/* B7: pairs with B2, as B1 does. */
+	armed = __atomic_load_n(arm, __ATOMIC_SEQ_CST);
+	if (armed == 0)
+		return;
+	if ((armed & PEAL_DOORBELL_MODE_MASK) == PEAL_DOORBELL_FUTEX)
+		peal__futex_wake(seq);
+	else if (event_fd >= 0 && write(event_fd, &one, sizeof(one)) < 0)
+		errno = saved_errno; /* EAGAIN: it is readable already */
+}
+
+void peal_doorbell_init(struct peal_sleeper *sleeper, uint64_t *arm,
+			uint32_t *seq, uint32_t mode)
+{
+	sleeper->arm = arm;
+	sleeper->seq = seq;
+	/* 61 bits, so that counting up never reaches the mode bits' shift. */
+	sleeper->epoch = peal__random() >> 3;
+	sleeper->mode = mode;
+	peal_doorbell_look(sleeper);
+}
+
+int peal__doorbell_wait_until(const struct peal_sleeper *sleeper,
+			      uint64_t deadline_ns)
+{
+	return peal__futex_wait(sleeper->seq, sleeper->seen, deadline_ns);
+}
+
+int peal_doorbell_wait(const struct peal_sleeper *sleeper, uint64_t timeout_ns)
+{
+	return peal__doorbell_wait_until(sleeper,
+					 peal__deadline_after(timeout_ns));
+}

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: MIT */
+#include "doorbell/spin.h"
+
+#define FRUITLESS_MAX 8
+#define ALWAYS_NS PEAL__NS_PER_MS /* between two looks at the clock */
+#define WAKE_UP_NS (50 * PEAL__NS_PER_US) /* what a sleep costs at least */
+#define QUOTA_MIN_MILLIS 1500 /* below one and a half CPUs the peer pays */
+
+/* What spinning may cost here at all; 0 when nobody else could run meanwhile. */
+static uint64_t full_budget_ns(enum peal__spin_mode mode, uint64_t budget_ns)
+{
+	if (mode == PEAL__SPIN_NEVER)
+		return 0;
+	if (mode == PEAL__SPIN_ALWAYS)
+		return ALWAYS_NS;
+	if (peal__cpu_usable_count() < 2 ||
+	    peal__cpu_quota_millis() < QUOTA_MIN_MILLIS)
+		return 0;
+	return budget_ns < PEAL__SPIN_MAX_NS ? budget_ns : PEAL__SPIN_MAX_NS;
+}
+
+void peal__spin_init(struct peal__spin *spin, enum peal__spin_mode mode,
+		     uint64_t budget_ns)
+{
+	uint64_t full_ns = full_budget_ns(mode, budget_ns);
+
+	*spin = (struct peal__spin){
+		.mode = mode,
+		.full_ticks = peal__ns_to_ticks(full_ns),
+		.budget_ticks = peal__ns_to_ticks(full_ns),
+		.soon_ticks = peal__ns_to_ticks(full_ns + WAKE_UP_NS),
+		.settle_ticks = peal__ns_to_ticks(PEAL__SPIN_SETTLE_NS),
+	};
+}
+
+void peal__spin_failed(struct peal__spin *spin)
+{
+	if (++spin->fruitless_count >= FRUITLESS_MAX)
+		spin->budget_ticks = 0;
+}
+
+void peal__spin_slept(struct peal__spin *spin, uint64_t slept_ticks)
+{
+	if (spin->budget_ticks != 0 || slept_ticks >= spin->soon_ticks)
+		return;
+	spin->fruitless_count = 0;
+	spin->budget_ticks = spin->full_ticks;
+}
