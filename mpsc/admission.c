@@ -1,0 +1,410 @@
+/* SPDX-License-Identifier: MIT */
+#include "mpsc/admission.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/failure.h"
+#include "base/hooks.h"
+#include "base/read.h"
+#include "mpsc/listen.h"
+#include "mpsc/seat.h"
+
+#define EVENTS_AT_ONCE 64
+#define ACCEPTS_AT_ONCE 16
+#define LISTENER_REST_NS (100 * PEAL__NS_PER_MS)
+
+int peal__admission_watch(struct peal__admission *admission, int fd,
+			  enum peal__event event, const struct peal__seat *seat)
+{
+	struct epoll_event wanted = {.events = EPOLLIN | EPOLLRDHUP};
+	uint32_t index = seat == NULL ? 0
+				      : (uint32_t)(seat - admission->seats);
+
+	wanted.data.u64 = (uint64_t)(seat == NULL ? 0 : seat->serial) << 32 |
+			  (uint64_t)index << 8 | event;
+	return epoll_ctl(admission->epoll.fd, EPOLL_CTL_ADD, fd, &wanted) == 0
+		       ? 0
+		       : -errno;
+}
+
+/* Slots have changed: the consumer looks at them in its next pass. */
+void peal__admission_announce(struct peal__admission *admission)
+{
+	struct peal_consumer *consumer = admission->consumer;
+
+	/* S4: pairs with S3 in peal__drain_take_changes(). */
+	__atomic_fetch_add(&consumer->changes, 1, __ATOMIC_RELEASE);
+	peal_doorbell_notify(&consumer->arm_page->arm, &consumer->bell_page->seq,
+			     consumer->notify_fd);
+}
+
+void peal__admission_show(struct peal__admission *admission)
+{
+	struct peal__status_server *status = admission->consumer->status;
+
+	peal__write_once(&status->attached_count, admission->attached_count);
+	peal__write_once(&status->detached_count, admission->detached_count);
+	peal__write_once(&status->died_count, admission->died_count);
+	peal__write_once(&status->evicted_count, admission->evicted_count);
+	peal__write_once(&status->refused_count, admission->refused_count);
+	peal__write_once(&status->client_count, admission->client_count);
+}
+
+void peal__admission_stats(const struct peal__admission *admission,
+			   struct peal_consumer_stats *stats)
+{
+	const struct peal__status_server *status = admission->consumer->status;
+
+	stats->attached_count = peal__read_once(&status->attached_count);
+	stats->detached_count = peal__read_once(&status->detached_count);
+	stats->died_count = peal__read_once(&status->died_count);
+	stats->evicted_count = peal__read_once(&status->evicted_count);
+	stats->refused_count = peal__read_once(&status->refused_count);
+}
+
+int peal__admission_fd(const struct peal__admission *admission)
+{
+	return admission->epoll.fd;
+}
+
+void peal__admission_poke(struct peal__admission *admission)
+{
+	static const uint64_t one = 1;
+	int saved_errno = errno;
+
+	/* A full counter is readable, which is all that is wanted. */
+	if (write(admission->wake.fd, &one, sizeof(one)) < 0)
+		errno = saved_errno;
+}
+
+/* Out of seats or descriptors: leave people in the backlog for a while. */
+static void rest(struct peal__admission *admission, uint64_t resume_ns)
+{
+	if (admission->listening)
+		epoll_ctl(admission->epoll.fd, EPOLL_CTL_DEL,
+			  admission->listener.fd, NULL);
+	admission->listening = false;
+	admission->resume_ns = resume_ns;
+}
+
+static void resume(struct peal__admission *admission)
+{
+	if (admission->listening ||
+	    admission->seat_count == admission->seat_max)
+		return;
+	if (peal__admission_watch(admission, admission->listener.fd,
+				  PEAL__EVENT_LISTENER, NULL) == 0) {
+		admission->listening = true;
+		admission->resume_ns = 0;
+	}
+}
+
+static void accept_some(struct peal__admission *admission)
+{
+	for (int i = 0; i < ACCEPTS_AT_ONCE; i++) {
+		int fd;
+
+		if (admission->seat_count == admission->seat_max) {
+			/* A seat that becomes empty resumes it. */
+			rest(admission, PEAL__NEVER);
+			return;
+		}
+		fd = accept4(admission->listener.fd, NULL, NULL,
+			     SOCK_CLOEXEC | SOCK_NONBLOCK);
+		if (fd >= 0) {
+			PEAL__HOOK("admission: accepted");
+			peal__seat_take(admission, fd);
+		} else if (errno == EMFILE || errno == ENFILE ||
+			   errno == ENOMEM || errno == ENOBUFS) {
+			rest(admission, peal__clock_ns() + LISTENER_REST_NS);
+			return;
+		} else if (errno != EINTR && errno != ECONNABORTED) {
+			return;
+		}
+	}
+}
+
+static void drain_eventfd(int fd)
+{
+	uint64_t count;
+
+	if (fd >= 0 && read(fd, &count, sizeof(count)) < 0)
+		return; /* somebody else was quicker, or nobody wrote */
+}
+
+/* Slots that the consumer has let go of: their seats become empty. */
+static void reap(struct peal__admission *admission)
+{
+	for (uint32_t i = 0; i < admission->seat_max; i++) {
+		struct peal__seat *seat = &admission->seats[i];
+
+		if (seat->slot == NULL)
+			continue;
+		/* S2: pairs with S1 in peal__drain_finish(). */
+		if (__atomic_load_n(&seat->slot->state, __ATOMIC_ACQUIRE) ==
+		    PEAL__SLOT_DONE)
+			peal__seat_clear(admission, seat);
+	}
+}
+
+/* Those who did not become ready in time; returns the next deadline. */
+static uint64_t expire(struct peal__admission *admission)
+{
+	uint64_t now_ns, next_ns = PEAL__NEVER;
+
+	if (admission->pending_count == 0 && admission->resume_ns == 0)
+		return next_ns;
+	now_ns = peal__clock_ns();
+	for (uint32_t i = 0; i < admission->seat_max; i++) {
+		struct peal__seat *seat = &admission->seats[i];
+
+		if (seat->phase != PEAL__SEAT_HELLO &&
+		    seat->phase != PEAL__SEAT_READY)
+			continue;
+		if (seat->deadline_ns <= now_ns)
+			peal__seat_refuse(admission, seat, -ETIMEDOUT,
+					  "the handshake took longer than one "
+					  "second");
+		else if (seat->deadline_ns < next_ns)
+			next_ns = seat->deadline_ns;
+	}
+	if (admission->resume_ns != 0 && admission->resume_ns <= now_ns)
+		resume(admission);
+	else if (admission->resume_ns != 0 && admission->resume_ns < next_ns)
+		next_ns = admission->resume_ns;
+	return next_ns;
+}
+
+static void handle(struct peal__admission *admission,
+		   const struct epoll_event *happened)
+{
+	uint32_t index = (uint32_t)(happened->data.u64 >> 8) & 0xffffff;
+	uint32_t serial = (uint32_t)(happened->data.u64 >> 32);
+	struct peal__seat *seat = &admission->seats[index];
+
+	switch ((enum peal__event)(happened->data.u64 & 0xff)) {
+	case PEAL__EVENT_LISTENER:
+		accept_some(admission);
+		return;
+	case PEAL__EVENT_WAKE:
+		drain_eventfd(admission->wake.fd);
+		reap(admission);
+		return;
+	case PEAL__EVENT_NOTIFY:
+		drain_eventfd(admission->consumer->notify_fd);
+		return;
+	case PEAL__EVENT_SOCKET:
+		if (seat->serial == serial && seat->phase != PEAL__SEAT_EMPTY)
+			peal__seat_read(admission, seat);
+		return;
+	case PEAL__EVENT_PIDFD:
+		if (seat->serial == serial && seat->phase != PEAL__SEAT_EMPTY)
+			peal__seat_gone(admission, seat);
+		return;
+	}
+}
+
+int peal__admission_run(struct peal__admission *admission, int timeout_ms)
+{
+	struct epoll_event events[EVENTS_AT_ONCE];
+	int due_ms = peal__deadline_to_poll_ms(expire(admission));
+	int count;
+
+	if (due_ms >= 0 && (timeout_ms < 0 || due_ms < timeout_ms))
+		timeout_ms = due_ms;
+	count = epoll_wait(admission->epoll.fd, events, EVENTS_AT_ONCE,
+			   timeout_ms);
+	for (int i = 0; i < count; i++)
+		handle(admission, &events[i]);
+	if (!admission->listening && admission->resume_ns == PEAL__NEVER)
+		resume(admission);
+	return count < 0 ? 0 : count;
+}
+
+static void *thread_main(void *argument)
+{
+	struct peal__admission *admission = argument;
+	struct peal_consumer *consumer = admission->consumer;
+
+	admission->thread_error = peal__lifeline_hold(
+		&admission->lifeline, &consumer->arm_page->lifeline);
+	/* S7: pairs with S8 in start_thread(). */
+	__atomic_store_n(&admission->thread_ready, 1, __ATOMIC_RELEASE);
+	/* S9: pairs with S10 in peal__admission_close(). */
+	while (!__atomic_load_n(&consumer->stopping, __ATOMIC_ACQUIRE))
+		peal__admission_run(admission, -1);
+	if (admission->thread_error == 0)
+		peal__lifeline_drop(&admission->lifeline);
+	return NULL;
+}
+
+/* The user's signals are not ours to take. */
+static int start_thread(struct peal__admission *admission)
+{
+	sigset_t all, before;
+	int error;
+
+	sigfillset(&all);
+	error = -pthread_sigmask(SIG_SETMASK, &all, &before);
+	if (error != 0)
+		return error;
+	error = -pthread_create(&admission->thread, NULL, thread_main,
+				admission);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	if (error != 0)
+		return error;
+	pthread_setname_np(admission->thread, "peal-admission");
+	admission->has_thread = true;
+	return 0;
+}
+
+static int open_descriptors(struct peal__admission *admission,
+			    int *ret_notify_fd)
+{
+	int error;
+
+	admission->epoll.fd = epoll_create1(EPOLL_CLOEXEC);
+	if (admission->epoll.fd < 0)
+		return -errno;
+	peal__fork_watch(&admission->epoll);
+	admission->wake.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (admission->wake.fd < 0)
+		return -errno;
+	peal__fork_watch(&admission->wake);
+	error = peal__admission_watch(admission, admission->wake.fd,
+				      PEAL__EVENT_WAKE, NULL);
+	if (error == 0 && *ret_notify_fd >= 0)
+		error = peal__admission_watch(admission, *ret_notify_fd,
+					      PEAL__EVENT_NOTIFY, NULL);
+	if (error == 0)
+		error = peal__admission_watch(admission,
+					      admission->listener.fd,
+					      PEAL__EVENT_LISTENER, NULL);
+	admission->listening = error == 0;
+	return error;
+}
+
+/* Give every seat up; nobody is told anything any more. */
+static void free_all(struct peal__admission *admission, bool forked)
+{
+	/* A forked child has none of the mappings and none of the sockets. */
+	for (uint32_t i = 0; i < admission->seat_max && !forked; i++)
+		if (admission->seats != NULL &&
+		    admission->seats[i].phase != PEAL__SEAT_EMPTY)
+			peal__seat_clear(admission, &admission->seats[i]);
+	if (!forked && admission->path[0] != '\0')
+		peal__name_unlink(admission->path);
+	peal__fork_forget(&admission->listener, true);
+	peal__fork_forget(&admission->epoll, true);
+	peal__fork_forget(&admission->wake, true);
+	peal__fork_forget(&admission->lock, true);
+	for (int i = 0; i < PEAL__REGION_COUNT; i++)
+		if (admission->region_fds[i] >= 0)
+			close(admission->region_fds[i]);
+	free((void *)(uintptr_t)admission->options.allow_uid);
+	free((void *)(uintptr_t)admission->options.allow_gid);
+	free(admission->seats);
+	free(admission);
+}
+
+static uint32_t *copy_ids(const uint32_t *ids, size_t count)
+{
+	uint32_t *copy = calloc(count + 1, sizeof(*ids));
+
+	if (copy != NULL && count > 0)
+		memcpy(copy, ids, count * sizeof(*ids));
+	return copy;
+}
+
+static struct peal__admission *
+allocate(struct peal_consumer *consumer,
+	 const struct peal_consumer_options *options)
+{
+	struct peal__admission *admission = calloc(1, sizeof(*admission));
+
+	if (admission == NULL)
+		return NULL;
+	admission->consumer = consumer;
+	admission->options = *options;
+	admission->options.name = NULL;
+	admission->options.ret_failure = NULL;
+	admission->seat_max = consumer->slot_max + PEAL__SPARE_SEATS;
+	admission->lock.fd = admission->listener.fd = -1;
+	admission->epoll.fd = admission->wake.fd = -1;
+	for (int i = 0; i < PEAL__REGION_COUNT; i++)
+		admission->region_fds[i] = -1;
+	admission->seats = calloc(admission->seat_max, sizeof(*admission->seats));
+	admission->options.allow_uid =
+		copy_ids(options->allow_uid, options->allow_uid_count);
+	admission->options.allow_gid =
+		copy_ids(options->allow_gid, options->allow_gid_count);
+	if (admission->seats == NULL || admission->options.allow_uid == NULL ||
+	    admission->options.allow_gid == NULL) {
+		admission->path[0] = '\0';
+		free_all(admission, false);
+		return NULL;
+	}
+	return admission;
+}
+
+int peal__admission_open(struct peal_consumer *consumer,
+			 const struct peal_consumer_options *options,
+			 const int region_fds[PEAL__REGION_COUNT])
+{
+	struct peal_failure *failure = options->ret_failure;
+	struct peal__admission *admission = allocate(consumer, options);
+	int error;
+
+	if (admission == NULL)
+		return peal__fail(failure, -ENOMEM, "not enough memory");
+	error = peal__listen(options, admission->path, &admission->listener.fd,
+			     &admission->lock.fd);
+	if (error < 0) {
+		admission->path[0] = '\0';
+		free_all(admission, false);
+		return error;
+	}
+	peal__fork_watch(&admission->listener);
+	if (admission->lock.fd >= 0)
+		peal__fork_watch(&admission->lock);
+	error = open_descriptors(admission, &consumer->notify_fd);
+	if (error == 0 && consumer->wait_mode == PEAL_WAIT_FUTEX)
+		error = start_thread(admission);
+	if (error < 0) {
+		free_all(admission, false);
+		return peal__fail(failure, error, "cannot start admission: %s",
+				  strerrordesc_np(-error));
+	}
+	memcpy(admission->region_fds, region_fds,
+	       sizeof(admission->region_fds));
+	consumer->admission = admission;
+	return 0;
+}
+
+void peal__admission_close(struct peal_consumer *consumer, bool forked)
+{
+	struct peal__admission *admission = consumer->admission;
+
+	if (!forked) {
+		/* S10: pairs with S9 in thread_main(). */
+		__atomic_store_n(&consumer->stopping, 1, __ATOMIC_RELEASE);
+		peal__admission_poke(admission);
+		if (admission->has_thread)
+			pthread_join(admission->thread, NULL);
+		for (uint32_t i = 0; i < admission->seat_max; i++)
+			if (admission->seats[i].phase != PEAL__SEAT_EMPTY)
+				peal__seat_refuse(admission,
+						  &admission->seats[i],
+						  -ESHUTDOWN,
+						  "the server has closed");
+	}
+	free_all(admission, forked);
+	consumer->admission = NULL;
+}

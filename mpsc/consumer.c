@@ -1,0 +1,457 @@
+/* SPDX-License-Identifier: MIT */
+#include "peal/mpsc.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "base/failure.h"
+#include "base/hooks.h"
+#include "base/random.h"
+#include "base/read.h"
+#include "mpsc/admission.h"
+#include "mpsc/options.h"
+#include "mpsc/server.h"
+
+#ifdef PEAL_NO_BOUNDED_SLEEP
+#define SLEEP_MAX_NS PEAL__NEVER
+#else
+#define SLEEP_MAX_NS PEAL__NS_PER_S /* a net below the proof, never needed */
+#endif
+#define DRAINED_PAUSES_MAX 64
+#define TURNS_PER_CLOCK 256
+
+static bool was_forked(const struct peal_consumer *consumer)
+{
+	return PEAL_UNLIKELY(consumer->fork_generation !=
+			     peal__fork_generation());
+}
+
+/* The memory of one that has no regions and no admission. */
+static void free_consumer(struct peal_consumer *consumer)
+{
+	peal__scan_close(&consumer->scan);
+	free(consumer->slots);
+	free(consumer);
+}
+
+static struct peal_consumer *allocate(const struct peal_consumer_options *options)
+{
+	struct peal_consumer *consumer =
+		aligned_alloc(64, (sizeof(*consumer) + 63) & ~(size_t)63);
+	uint32_t generation = (uint32_t)peal__random();
+
+	if (consumer == NULL)
+		return NULL;
+	*consumer = (struct peal_consumer){
+		.fork_generation = peal__fork_generation(),
+		.turn_budget = options->turn_budget,
+		.slot_max = options->producer_max,
+		.wait_mode = options->wait_mode,
+		.notify_fd = -1,
+	};
+	consumer->slots = calloc(consumer->slot_max, sizeof(*consumer->slots));
+	if (consumer->slots == NULL ||
+	    peal__scan_open(&consumer->scan, consumer->slot_max) < 0) {
+		free_consumer(consumer);
+		return NULL;
+	}
+	for (uint32_t i = 0; i < consumer->slot_max; i++)
+		consumer->slots[i].peer = (struct peal_peer){
+			.slot_index = i,
+			.generation = generation == 0 ? 1 : generation,
+		};
+	return consumer;
+}
+
+static int open_consumer(const struct peal_consumer_options *options,
+			 struct peal_consumer *consumer)
+{
+	int region_fds[PEAL__REGION_COUNT], error;
+	const char *label = options->name != NULL ? options->name : "";
+
+	if (consumer->wait_mode == PEAL_WAIT_FD) {
+		consumer->notify_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+		if (consumer->notify_fd < 0)
+			return peal__fail(options->ret_failure, -errno,
+					  "no descriptor to be had");
+	}
+	error = peal__regions_open(consumer, label, region_fds,
+				   options->ret_failure);
+	if (error == 0) {
+		peal_doorbell_init(&consumer->sleeper, &consumer->arm_page->arm,
+				   &consumer->bell_page->seq,
+				   consumer->wait_mode == PEAL_WAIT_FD
+					   ? PEAL_DOORBELL_FD
+					   : PEAL_DOORBELL_FUTEX);
+		peal__spin_init(&consumer->spin,
+				(enum peal__spin_mode)options->spin_mode,
+				options->spin_ns);
+		error = peal__admission_open(consumer, options, region_fds);
+		if (error < 0) {
+			for (int i = 0; i < PEAL__REGION_COUNT; i++)
+				close(region_fds[i]);
+			peal__regions_close(consumer);
+		}
+	}
+	if (error < 0 && consumer->notify_fd >= 0)
+		close(consumer->notify_fd);
+	return error;
+}
+
+int peal_consumer_open(const struct peal_consumer_options *options,
+		       struct peal_consumer **ret_consumer)
+{
+	struct peal_consumer_options known = PEAL_CONSUMER_OPTIONS_INIT;
+	struct peal_consumer *consumer;
+	int saved_errno = errno;
+	int error = peal__consumer_options_check(options, &known);
+
+	if (error < 0)
+		return error;
+	consumer = allocate(&known);
+	if (consumer == NULL)
+		return peal__fail(known.ret_failure, -ENOMEM,
+				  "not enough memory for %u slots",
+				  known.producer_max);
+	error = open_consumer(&known, consumer);
+	errno = saved_errno;
+	if (error < 0) {
+		free_consumer(consumer);
+		return error;
+	}
+	*ret_consumer = consumer;
+	return 0;
+}
+
+int peal_consumer_close(struct peal_consumer *consumer)
+{
+	int saved_errno = errno;
+	bool forked;
+
+	if (consumer == NULL)
+		return 0;
+	forked = was_forked(consumer);
+	if (!forked) {
+		peal__drain_end_turn(consumer);
+		peal__write_once(&consumer->status->state,
+				 PEAL__STATUS_CLOSED);
+		/* B9: pairs with B1: producers stop ringing, and look. */
+		__atomic_store_n(&consumer->arm_page->arm,
+				 ++consumer->sleeper.epoch << 2 |
+					 PEAL_DOORBELL_CLOSED,
+				 __ATOMIC_SEQ_CST);
+	}
+	peal__admission_close(consumer, forked);
+	if (!forked)
+		peal__regions_close(consumer);
+	if (consumer->notify_fd >= 0)
+		close(consumer->notify_fd);
+	free_consumer(consumer);
+	errno = saved_errno;
+	return 0;
+}
+
+/* A message of the current slot, if there is one. 0, -EAGAIN, -EPROTO. */
+static inline int take_message(struct peal_consumer *consumer,
+			       struct peal__slot *slot,
+			       struct peal_message *ret_message)
+{
+	int error = peal_ring_peek(&slot->rx, ret_message);
+
+	if (PEAL_UNLIKELY(error < 0))
+		return error;
+	consumer->entry->commit = &peal__ring_frame(slot->rx.data,
+						    slot->rx.capacity_bytes,
+						    slot->rx.head)
+					   ->commit;
+	consumer->turn_left--;
+	consumer->drained_count++;
+	ret_message->peer = slot->peer;
+	slot->message_count++;
+	slot->payload_bytes += ret_message->data_bytes;
+	return 0;
+}
+
+static void begin_turn(struct peal_consumer *consumer,
+		       struct peal__scan_entry *entry)
+{
+	struct peal__slot *slot = &consumer->slots[entry->slot_index];
+
+	consumer->entry = entry;
+	consumer->current = slot;
+	consumer->turn_left = consumer->turn_budget;
+	consumer->peer_cpu = &slot->segment->word.cpu;
+	/* For people to look at: read when there was a pause, or it is time. */
+	if (PEAL_UNLIKELY(consumer->clock_is_old ||
+			  ++consumer->turn_count % TURNS_PER_CLOCK == 0)) {
+		consumer->active_ns = peal__clock_ns();
+		consumer->clock_is_old = false;
+	}
+}
+
+/* The turn is over, or the ring empty: whose turn is it? */
+static __attribute__((noinline)) int
+peek_next(struct peal_consumer *consumer, struct peal_message *ret_message)
+{
+	struct peal__scan_entry *entry;
+	int error;
+
+	peal__drain_end_turn(consumer);
+	peal__drain_take_changes(consumer);
+	while ((entry = peal__scan_next(&consumer->scan)) != NULL) {
+		begin_turn(consumer, entry);
+		error = take_message(consumer, consumer->current, ret_message);
+		if (error == 0)
+			return 0;
+		if (error == -EPROTO)
+			peal__drain_finish(consumer, consumer->current, error);
+		else
+			peal__drain_end_turn(consumer);
+	}
+	return -EAGAIN;
+}
+
+int peal_consumer_peek(struct peal_consumer *consumer,
+		       struct peal_message *ret_message)
+{
+	struct peal__slot *slot = consumer->current;
+	int error;
+
+	if (was_forked(consumer))
+		return -ESTALE;
+	if (PEAL_LIKELY(slot != NULL && consumer->turn_left > 0)) {
+		error = take_message(consumer, slot, ret_message);
+		if (PEAL_LIKELY(error == 0))
+			return 0;
+		if (error == -EPROTO)
+			peal__drain_finish(consumer, slot, error);
+	}
+	return peek_next(consumer, ret_message);
+}
+
+void peal_consumer_release(struct peal_consumer *consumer,
+			   const struct peal_message *message)
+{
+	struct peal__slot *slot;
+
+	if (was_forked(consumer) ||
+	    message->peer.slot_index >= consumer->slot_max)
+		return;
+	slot = &consumer->slots[message->peer.slot_index];
+	/* A slot we know is ours until we finish it, so its generation may be
+	 * looked at; another's message has another generation. */
+	if (PEAL_UNLIKELY(!slot->known ||
+			  slot->peer.generation != message->peer.generation))
+		return;
+	peal_ring_release(&slot->rx, message->peal__end);
+	if (PEAL_UNLIKELY(slot->rx.released - slot->rx.told >=
+			  slot->tell_bytes))
+		peal__drain_tell(consumer, slot);
+	if (PEAL_UNLIKELY(slot->drain_end != UINT64_MAX &&
+			  slot != consumer->current))
+		peal__drain_check(consumer, slot);
+}
+
+bool peal_consumer_has_data(const struct peal_consumer *consumer)
+{
+	return !was_forked(consumer) && peal__scan_has_data(&consumer->scan);
+}
+
+void peal_consumer_notify(struct peal_consumer *consumer)
+{
+	if (was_forked(consumer))
+		return;
+	/* N1: pairs with N2 in take_notice(). */
+	__atomic_store_n(&consumer->notified, 1, __ATOMIC_RELEASE);
+	peal_doorbell_notify(&consumer->arm_page->arm, &consumer->bell_page->seq,
+			     consumer->notify_fd);
+}
+
+static bool look_soon(void *object)
+{
+	struct peal_consumer *consumer = object;
+
+	return peal__scan_poll(&consumer->scan);
+}
+
+static bool look_final(void *object)
+{
+	struct peal_consumer *consumer = object;
+
+	return peal__scan_has_data(&consumer->scan);
+}
+
+/* Idle for a moment: what was put off for the sake of speed is done now. */
+static void settle(void *object)
+{
+	struct peal_consumer *consumer = object;
+	int32_t cpu = peal__cpu_current();
+
+	peal__drain_settle_all(consumer);
+	consumer->clock_is_old = true;
+	if (cpu != consumer->cpu) {
+		consumer->cpu = cpu;
+		peal__write_once(&consumer->arm_page->cpu, cpu);
+	}
+	peal__write_once(&consumer->status->sleep_count,
+			 consumer->spin.sleep_count);
+	/* Nobody else admits in fd mode, and a spin may go on for ever. */
+	if (consumer->wait_mode == PEAL_WAIT_FD)
+		peal__admission_run(consumer->admission, 0);
+}
+
+/* In fd mode the sleep is in epoll, and what wakes us is handled at once. */
+static int sleep_in_epoll(void *object, uint64_t deadline_ns)
+{
+	struct peal_consumer *consumer = object;
+	int saved_errno = errno;
+	int count = peal__admission_run(consumer->admission,
+					peal__deadline_to_poll_ms(deadline_ns));
+
+	errno = saved_errno;
+	return count > 0 || peal__clock_ns() < deadline_ns ? 0 : -ETIMEDOUT;
+}
+
+/* Take note of the bell and of what it rang for: true if it was the user. */
+static bool take_notice(struct peal_consumer *consumer)
+{
+	peal_doorbell_look(&consumer->sleeper);
+	peal__drain_take_changes(consumer);
+	/* N2: pairs with N1; the plain look first, since it is mostly 0. */
+	return peal__read_once(&consumer->notified) != 0 &&
+	       __atomic_exchange_n(&consumer->notified, 0, __ATOMIC_ACQUIRE) !=
+		       0;
+}
+
+/* Past the deadline, or asked not to wait. */
+static int look_once(const struct peal_consumer *consumer)
+{
+	return peal__scan_has_data(&consumer->scan) ? 0 : -ETIMEDOUT;
+}
+
+/* Who has just drained several messages steals the line from a producer that
+ * is about to write the next ones, if it looks again at once. */
+static void let_them_write(struct peal_consumer *consumer)
+{
+	uint32_t pauses = consumer->drained_count;
+
+	consumer->drained_count = 0;
+	if (pauses < 2)
+		return;
+	if (pauses > DRAINED_PAUSES_MAX)
+		pauses = DRAINED_PAUSES_MAX;
+	while (pauses-- > 0)
+		peal__cpu_pause();
+}
+
+int peal_consumer_wait(struct peal_consumer *consumer, uint64_t timeout_ns)
+{
+	const struct peal__spin_look look = {
+		.soon = look_soon,
+		.final = look_final,
+		.settle = settle,
+		.sleep = consumer->wait_mode == PEAL_WAIT_FD ? sleep_in_epoll
+							     : NULL,
+		.object = consumer,
+		.peer_cpu = consumer->peer_cpu,
+	};
+	struct peal__spin_limit limit = {timeout_ns, 0, SLEEP_MAX_NS};
+	int result;
+
+	if (was_forked(consumer))
+		return -ESTALE;
+	peal__drain_end_turn(consumer);
+	let_them_write(consumer);
+	for (;;) {
+		if (take_notice(consumer))
+			return 0;
+		if (timeout_ns == 0)
+			return look_once(consumer);
+		result = peal__spin_wait(&consumer->spin, &consumer->sleeper,
+					 &look, &limit);
+		if (result == PEAL__SPIN_WORK)
+			return 0;
+		if (result == -ETIMEDOUT)
+			return look_once(consumer);
+		consumer->clock_is_old = true;
+	}
+}
+
+int peal_consumer_fd(const struct peal_consumer *consumer)
+{
+	if (was_forked(consumer))
+		return -ESTALE;
+	if (consumer->wait_mode != PEAL_WAIT_FD)
+		return -EINVAL;
+	return peal__admission_fd(consumer->admission);
+}
+
+int peal_consumer_prepare(struct peal_consumer *consumer)
+{
+	if (was_forked(consumer))
+		return -ESTALE;
+	if (consumer->wait_mode != PEAL_WAIT_FD)
+		return -EINVAL;
+	peal__drain_end_turn(consumer);
+	if (take_notice(consumer) || peal__scan_has_data(&consumer->scan))
+		return 1;
+	peal__drain_settle_all(consumer);
+	peal_doorbell_arm(&consumer->sleeper);
+	if (!peal__scan_has_data(&consumer->scan) &&
+	    !peal_doorbell_changed(&consumer->sleeper))
+		return 0;
+	peal_doorbell_disarm(&consumer->sleeper);
+	return 1;
+}
+
+int peal_consumer_dispatch(struct peal_consumer *consumer)
+{
+	int saved_errno = errno;
+
+	if (was_forked(consumer))
+		return -ESTALE;
+	if (consumer->wait_mode != PEAL_WAIT_FD)
+		return -EINVAL;
+	peal_doorbell_disarm(&consumer->sleeper);
+	peal__drain_end_turn(consumer);
+	peal__admission_run(consumer->admission, 0);
+	take_notice(consumer);
+	consumer->clock_is_old = true;
+	errno = saved_errno;
+	return 0;
+}
+
+int peal_consumer_peer_info(const struct peal_consumer *consumer,
+			    struct peal_peer peer,
+			    struct peal_peer_info *ret_info)
+{
+	const struct peal__slot *slot;
+
+	if (was_forked(consumer) || peer.slot_index >= consumer->slot_max)
+		return -ESTALE;
+	slot = &consumer->slots[peer.slot_index];
+	if (!slot->known || slot->peer.generation != peer.generation)
+		return -ESTALE;
+	*ret_info = slot->info;
+	return 0;
+}
+
+int peal_consumer_stats(const struct peal_consumer *consumer,
+			struct peal_consumer_stats *ret_stats)
+{
+	if (was_forked(consumer))
+		return -ESTALE;
+	*ret_stats = consumer->totals;
+	for (uint32_t i = 0; i < consumer->scan.count; i++) {
+		const struct peal__slot *slot =
+			&consumer->slots[consumer->scan.entries[i].slot_index];
+
+		ret_stats->message_count += slot->message_count;
+		ret_stats->payload_bytes += slot->payload_bytes;
+	}
+	ret_stats->sleep_count = consumer->spin.sleep_count;
+	peal__admission_stats(consumer->admission, ret_stats);
+	return 0;
+}

@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: MIT */
+#include "base/hooks.h"
+#include "base/read.h"
+#include "mpsc/admission.h"
+#include "mpsc/server.h"
+
+/* A producer that waits for room learns of it once this much came back. */
+#define TELL_SHARE 8
+
+/* Store what was released where the producer looks, and ring it if it sleeps
+ * until so much is free; earlier rings would be in vain and dear. */
+static void settle(struct peal_consumer *consumer, struct peal__slot *slot)
+{
+	uint64_t arm, want;
+
+	peal_ring_settle(&slot->rx);
+	if (slot->unsettled) {
+		slot->unsettled = false;
+		consumer->unsettled_count--;
+	}
+	/* B8: pairs with B2, as B1 does; the wish was written before it. */
+	arm = __atomic_load_n(slot->space.arm, __ATOMIC_SEQ_CST);
+	if (arm == 0 || arm == slot->space.my_last)
+		return;
+	want = peal__read_once(&slot->segment->space.want);
+	/* The wish is the producer's word: a wild one costs it its own ring. */
+	if ((int64_t)(slot->rx.told - want) >= 0)
+		peal__doorbell_ring_armed(&slot->space, arm);
+}
+
+void peal__drain_tell(struct peal_consumer *consumer, struct peal__slot *slot)
+{
+	peal_ring_tell(&slot->rx);
+	if (!slot->unsettled) {
+		slot->unsettled = true;
+		consumer->unsettled_count++;
+	}
+	/* Relaxed: mostly it tells that nobody waits; who begins to wait just
+	 * now is found when this is settled. */
+	if (__atomic_load_n(slot->space.arm, __ATOMIC_RELAXED) != 0)
+		settle(consumer, slot);
+}
+
+void peal__drain_settle_all(struct peal_consumer *consumer)
+{
+	const struct peal__scan *scan = &consumer->scan;
+
+	for (uint32_t i = 0; i < scan->count && consumer->unsettled_count > 0;
+	     i++) {
+		struct peal__slot *slot =
+			&consumer->slots[scan->entries[i].slot_index];
+
+		if (slot->unsettled)
+			settle(consumer, slot);
+	}
+}
+
+/* Counters go to the status region once a turn; nobody waits for them. */
+static void show_counters(const struct peal_consumer *consumer,
+			  const struct peal__slot *slot)
+{
+	struct peal__status_slot *row =
+		&consumer->status_slots[slot->peer.slot_index];
+
+	peal__write_once(&row->message_count, slot->message_count);
+	peal__write_once(&row->payload_bytes, slot->payload_bytes);
+	peal__write_once(&row->active_ns, consumer->active_ns);
+}
+
+static bool is_drained(const struct peal__slot *slot)
+{
+	return slot->rx.head >= slot->drain_end ||
+	       !peal_ring_has_data(&slot->rx);
+}
+
+void peal__drain_end_turn(struct peal_consumer *consumer)
+{
+	struct peal__slot *slot = consumer->current;
+
+	if (slot == NULL)
+		return;
+	consumer->current = NULL;
+	if (slot->rx.released != slot->rx.told)
+		peal__drain_tell(consumer, slot);
+	show_counters(consumer, slot);
+	if (slot->drain_end != UINT64_MAX)
+		peal__drain_check(consumer, slot);
+}
+
+void peal__drain_check(struct peal_consumer *consumer, struct peal__slot *slot)
+{
+	/* Views that the user still holds keep the memory. */
+	if (is_drained(slot) && slot->rx.released == slot->rx.head)
+		peal__drain_finish(consumer, slot, 0);
+}
+
+void peal__drain_finish(struct peal_consumer *consumer, struct peal__slot *slot,
+			int error)
+{
+	struct peal_consumer_stats *totals = &consumer->totals;
+
+	/* Another one's turn ends too: its place in the scan may change. */
+	if (consumer->current == slot)
+		consumer->current = NULL;
+	peal__drain_end_turn(consumer);
+	if (slot->unsettled) {
+		slot->unsettled = false;
+		consumer->unsettled_count--;
+	}
+	if (consumer->peer_cpu == &slot->segment->word.cpu)
+		consumer->peer_cpu = NULL;
+	peal__scan_remove(&consumer->scan, slot->peer.slot_index);
+	totals->message_count += slot->message_count;
+	totals->payload_bytes += slot->payload_bytes;
+	peal__write_once(&consumer->status->past_message_count,
+			 totals->message_count);
+	peal__write_once(&consumer->status->past_payload_bytes,
+			 totals->payload_bytes);
+	if (error != 0) {
+		uint64_t left = peal__read_once(&slot->segment->word.position) -
+				slot->rx.head;
+
+		/* How much is lost is the client's word, within its ring. */
+		if (left <= slot->ring_bytes)
+			totals->dropped_bytes += left;
+		peal__write_once(&consumer->status->dropped_bytes,
+				 totals->dropped_bytes);
+	}
+	slot->known = false;
+	slot->evict_error = error;
+	PEAL__HOOK("drain: finished");
+	/* S1: pairs with S2 in admission: it unmaps what we have left. */
+	__atomic_store_n(&slot->state, PEAL__SLOT_DONE, __ATOMIC_RELEASE);
+	peal__admission_poke(consumer->admission);
+}
+
+static void take(struct peal_consumer *consumer, struct peal__slot *slot)
+{
+	struct peal__segment *segment = slot->segment;
+	uint8_t *base = slot->mapping.address;
+
+	peal_ring_rx_init(&slot->rx, base + slot->page_bytes, slot->ring_bytes,
+			  slot->start, &segment->request_released);
+	slot->space = (struct peal_ringer){
+		.arm = &segment->space.arm,
+		.seq = &segment->space.seq,
+		.fd = slot->socket_fd,
+	};
+	slot->tell_bytes = slot->ring_bytes / TELL_SHARE;
+	slot->message_count = 0;
+	slot->payload_bytes = 0;
+	slot->drain_end = UINT64_MAX;
+	slot->unsettled = false;
+	slot->known = true;
+	peal__scan_add(&consumer->scan, slot);
+}
+
+void peal__drain_take_changes(struct peal_consumer *consumer)
+{
+	/* S3: pairs with S4 in peal__admission_announce(). */
+	uint32_t changes = __atomic_load_n(&consumer->changes,
+					   __ATOMIC_ACQUIRE);
+
+	if (changes == consumer->changes_seen)
+		return;
+	consumer->changes_seen = changes;
+	for (uint32_t i = 0; i < consumer->slot_max; i++) {
+		struct peal__slot *slot = &consumer->slots[i];
+		/* S5: pairs with S6 in admission, which made the slot. */
+		uint32_t state = __atomic_load_n(&slot->state,
+						 __ATOMIC_ACQUIRE);
+
+		if (state != PEAL__SLOT_LIVE && state != PEAL__SLOT_HUNG_UP)
+			continue;
+		if (!slot->known)
+			take(consumer, slot);
+		if (state == PEAL__SLOT_LIVE || slot->drain_end != UINT64_MAX)
+			continue;
+		/* Whoever still maps the ring may go on writing; what was
+		 * published before the death is within one capacity. */
+		slot->drain_end = slot->rx.told + slot->ring_bytes;
+		peal__drain_check(consumer, slot);
+	}
+}

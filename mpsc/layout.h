@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Every byte that two processes share, but for the frames in the rings, which
+ * peal/ring.h draws. It is a file format: the same for 32- and 64-bit programs,
+ * versioned, and drawn in docs/layout.md.
+ *
+ *	arm page     the server writes, all its producers read
+ *	bell page    trusted producers and the server write: the futex word
+ *	segment      one producer and the server
+ *	             [ header page ][ request ring ][ response ring ]
+ *	status       the server writes, observers read
+ *	             [ server ][ slot 0 ][ slot 1 ] ...
+ *
+ * A line (64 bytes) has one writer, or is written only when somebody sleeps.
+ *
+ * Callers: mpsc only.
+ */
+#ifndef PEAL_MPSC_LAYOUT_H
+#define PEAL_MPSC_LAYOUT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define PEAL__LAYOUT_VERSION 1
+#define PEAL__LINE 64
+
+#define PEAL__ARM_MAGIC UINT64_C(0x31304d5241414550)	 /* "PEAARM01" */
+#define PEAL__SEGMENT_MAGIC UINT64_C(0x3130474553414550) /* "PEASEG01" */
+#define PEAL__STATUS_MAGIC UINT64_C(0x3130545341414550)	 /* "PEAAST01" */
+
+#define PEAL__ARM_BYTES 4096
+#define PEAL__BELL_BYTES 4096
+#define PEAL__SEGMENT_HEADER_BYTES 4096
+
+/* clang-format off */
+#define PEAL__AT(type, field, offset) \
+	_Static_assert(offsetof(struct type, field) == (offset), "format")
+/* clang-format on */
+
+/* Read-only for everybody but the server: sealed with FUTURE_WRITE. */
+struct peal__arm_page {
+	_Alignas(8) uint64_t magic;
+	uint32_t version;
+	uint32_t reserved0;
+
+	/* 64: what every publish loads */
+	_Alignas(PEAL__LINE) uint64_t arm;
+	uint32_t lifeline; /* marked by the kernel when the server dies */
+	uint32_t reserved1;
+
+	/* 128: where the consumer runs; -1 while it sleeps */
+	_Alignas(PEAL__LINE) int32_t cpu;
+};
+PEAL__AT(peal__arm_page, version, 8);
+PEAL__AT(peal__arm_page, arm, 64);
+PEAL__AT(peal__arm_page, lifeline, 72);
+PEAL__AT(peal__arm_page, cpu, 128);
+
+/* The futex word of the consumer; never handed to another uid. */
+struct peal__bell_page {
+	_Alignas(PEAL__LINE) uint32_t seq;
+};
+PEAL__AT(peal__bell_page, seq, 0);
+
+/* A bell the client sleeps at: its line, and the line of those who ring. */
+struct peal__client_bell {
+	_Alignas(PEAL__LINE) uint64_t arm;
+	_Alignas(8) uint64_t want; /* position that is worth a ring */
+	_Alignas(PEAL__LINE) uint32_t seq;
+};
+PEAL__AT(peal__client_bell, want, 8);
+PEAL__AT(peal__client_bell, seq, 64);
+
+/* What the client says of itself: for eyes only, nobody acts on it. */
+struct peal__client_word {
+	_Alignas(PEAL__LINE) uint64_t position; /* published up to here */
+	_Alignas(8) uint64_t full_count;
+	_Alignas(8) uint64_t blocked_ns;
+	int32_t cpu; /* where it runs; -1: asleep or unknown */
+};
+PEAL__AT(peal__client_word, full_count, 8);
+PEAL__AT(peal__client_word, blocked_ns, 16);
+PEAL__AT(peal__client_word, cpu, 24);
+
+struct peal__segment {
+	/* 0: written before the client maps it, for people and for checking */
+	_Alignas(8) uint64_t magic;
+	uint32_t version;
+	uint32_t slot_index;
+	uint32_t generation;
+	uint32_t reserved0;
+
+	/* 64, 128: rung by the consumer when it releases */
+	_Alignas(PEAL__LINE) struct peal__client_bell space;
+	/* 192, 256: rung by the reactor when it answers */
+	_Alignas(PEAL__LINE) struct peal__client_bell answers;
+	/* 320: request ring: how far the server has released */
+	_Alignas(PEAL__LINE) uint64_t request_released;
+	/* 384: response ring: how far the client has released */
+	_Alignas(PEAL__LINE) uint64_t response_released;
+	/* 448 */
+	_Alignas(PEAL__LINE) struct peal__client_word word;
+};
+PEAL__AT(peal__segment, version, 8);
+PEAL__AT(peal__segment, slot_index, 12);
+PEAL__AT(peal__segment, generation, 16);
+PEAL__AT(peal__segment, space, 64);
+PEAL__AT(peal__segment, answers, 192);
+PEAL__AT(peal__segment, request_released, 320);
+PEAL__AT(peal__segment, response_released, 384);
+PEAL__AT(peal__segment, word, 448);
+_Static_assert(sizeof(struct peal__segment) <= PEAL__SEGMENT_HEADER_BYTES,
+	       "the header is one page");
+
+enum { PEAL__STATUS_OPEN = 1, PEAL__STATUS_CLOSED = 2 };
+
+struct peal__status_server {
+	/* 0: written once, at open */
+	_Alignas(8) uint64_t magic;
+	uint32_t version;
+	uint32_t slot_max;
+	uint32_t slot_bytes;
+	int32_t pid; /* as the server sees itself */
+	uint32_t uid;
+	uint32_t state; /* PEAL__STATUS_OPEN, ... */
+	_Alignas(8) uint64_t opened_ns; /* CLOCK_MONOTONIC, all of them */
+	char name[72];
+
+	/* 128: written by admission */
+	_Alignas(PEAL__LINE) uint64_t looked_ns;
+	_Alignas(8) uint64_t attached_count;
+	_Alignas(8) uint64_t detached_count;
+	_Alignas(8) uint64_t died_count;
+	_Alignas(8) uint64_t evicted_count;
+	_Alignas(8) uint64_t refused_count;
+	uint32_t client_count;
+
+	/* 192: written by the consumer; of connections that have ended */
+	_Alignas(PEAL__LINE) uint64_t past_message_count;
+	_Alignas(8) uint64_t past_payload_bytes;
+	_Alignas(8) uint64_t dropped_bytes;
+	_Alignas(8) uint64_t sleep_count;
+};
+PEAL__AT(peal__status_server, slot_max, 12);
+PEAL__AT(peal__status_server, state, 28);
+PEAL__AT(peal__status_server, opened_ns, 32);
+PEAL__AT(peal__status_server, name, 40);
+PEAL__AT(peal__status_server, looked_ns, 128);
+PEAL__AT(peal__status_server, client_count, 176);
+PEAL__AT(peal__status_server, past_message_count, 192);
+_Static_assert(sizeof(struct peal__status_server) == 256, "format");
+
+enum {
+	PEAL__STATUS_SLOT_FREE,
+	PEAL__STATUS_SLOT_LIVE,
+	PEAL__STATUS_SLOT_DRAINING,
+};
+
+struct peal__status_slot {
+	/* 0: written by admission */
+	_Alignas(PEAL__LINE) uint32_t state; /* PEAL__STATUS_SLOT_FREE, ... */
+	uint32_t generation;
+	int32_t pid;
+	uint32_t uid;
+	uint32_t gid;
+	uint32_t reserved0;
+	_Alignas(8) uint64_t ring_bytes;
+	_Alignas(8) uint64_t attached_ns;
+
+	/* 64: written by the consumer, once a turn */
+	_Alignas(PEAL__LINE) uint64_t message_count;
+	_Alignas(8) uint64_t payload_bytes;
+	_Alignas(8) uint64_t active_ns; /* when a message was last found */
+
+	/* 128: the client's words, copied in by admission when asked */
+	_Alignas(PEAL__LINE) uint64_t client_fill_bytes;
+	_Alignas(8) uint64_t client_full_count;
+	_Alignas(8) uint64_t client_blocked_ns;
+};
+PEAL__AT(peal__status_slot, ring_bytes, 24);
+PEAL__AT(peal__status_slot, attached_ns, 32);
+PEAL__AT(peal__status_slot, message_count, 64);
+PEAL__AT(peal__status_slot, active_ns, 80);
+PEAL__AT(peal__status_slot, client_fill_bytes, 128);
+_Static_assert(sizeof(struct peal__status_slot) == 192, "format");
+
+static inline size_t peal__status_bytes(uint32_t slot_max)
+{
+	return sizeof(struct peal__status_server) +
+	       (size_t)slot_max * sizeof(struct peal__status_slot);
+}
+
+#endif

@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: MIT */
+#include "mpsc/name.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/failure.h"
+
+#define SYSTEM_DIRECTORY "/run/peal"
+#define LOCK_SUFFIX ".lock"
+#define LOCK_TRIES 100
+
+/* A directory that may hold names, and what must be true of it. */
+struct place {
+	char path[PEAL__PATH_BYTES];
+	bool must_be_ours; /* in /tmp anybody may make it before us */
+	mode_t mode;
+};
+
+static bool is_name_byte(char byte)
+{
+	return (byte >= 'a' && byte <= 'z') || (byte >= 'A' && byte <= 'Z') ||
+	       (byte >= '0' && byte <= '9') || byte == '.' || byte == '_' ||
+	       byte == '-';
+}
+
+int peal__name_check(const char *name, struct peal_failure *failure)
+{
+	size_t bytes;
+
+	if (name == NULL || *name == '\0')
+		return peal__fail(failure, -EINVAL, "options.name is empty");
+	bytes = strnlen(name, PEAL__PATH_BYTES);
+	if (strchr(name, '/') != NULL) {
+		if (bytes + sizeof(LOCK_SUFFIX) > PEAL__PATH_BYTES)
+			return peal__fail(failure, -EINVAL,
+					  "options.name is a path of more than "
+					  "%zu bytes",
+					  PEAL__PATH_BYTES -
+						  sizeof(LOCK_SUFFIX));
+		return 0;
+	}
+	if (bytes > PEAL__NAME_MAX)
+		return peal__fail(failure, -EINVAL,
+				  "options.name is longer than %d bytes",
+				  PEAL__NAME_MAX);
+	for (const char *byte = name; *byte != '\0'; byte++)
+		if (!is_name_byte(*byte))
+			return peal__fail(failure, -EINVAL,
+					  "options.name has a character other "
+					  "than letters, digits, '.', '_', '-'");
+	if (*name == '.' || (bytes > 5 && strcmp(name + bytes - 5,
+						 LOCK_SUFFIX) == 0))
+		return peal__fail(failure, -EINVAL,
+				  "options.name begins with '.' or ends in "
+				  "'.lock'");
+	return 0;
+}
+
+static bool fill_place(struct place *place, bool must_be_ours, mode_t mode,
+		       const char *format, const char *text)
+{
+	int bytes;
+
+	place->must_be_ours = must_be_ours;
+	place->mode = mode;
+	bytes = snprintf(place->path, sizeof(place->path), format, text);
+	return bytes > 0 && (size_t)bytes < sizeof(place->path);
+}
+
+/* The directories that apply to this user, best first; returns how many. */
+static unsigned int find_places(struct place places[PEAL__NAME_DIRECTORY_MAX])
+{
+	const char *chosen = secure_getenv("PEAL_RUNTIME_DIR");
+	const char *runtime = secure_getenv("XDG_RUNTIME_DIR");
+	char uid[16];
+	unsigned int count = 0;
+
+	if (chosen != NULL && *chosen != '\0' &&
+	    fill_place(&places[count], false, 0700, "%s", chosen))
+		count++;
+	if (geteuid() != 0) {
+		snprintf(uid, sizeof(uid), "%u", (unsigned int)geteuid());
+		if (runtime != NULL && *runtime == '/' &&
+		    fill_place(&places[count], true, 0700, "%s/peal", runtime))
+			count++;
+		if (fill_place(&places[count], true, 0700, "/tmp/peal-%s", uid))
+			count++;
+	}
+	if (fill_place(&places[count], false, 0755, "%s", SYSTEM_DIRECTORY))
+		count++;
+	return count;
+}
+
+/* Is it a directory, and nobody else's where that matters? 0 or -errno. */
+static int check_place(const struct place *place)
+{
+	struct stat status;
+
+	if (lstat(place->path, &status) != 0)
+		return -errno;
+	if (!place->must_be_ours) /* the user's choice may be a link */
+		return stat(place->path, &status) != 0 ? -errno
+		       : S_ISDIR(status.st_mode)       ? 0
+						       : -ENOTDIR;
+	if (!S_ISDIR(status.st_mode) || status.st_uid != geteuid() ||
+	    (status.st_mode & 022) != 0)
+		return -EACCES;
+	return 0;
+}
+
+int peal__name_directory(unsigned int index, char path[PEAL__PATH_BYTES])
+{
+	struct place places[PEAL__NAME_DIRECTORY_MAX];
+
+	if (index >= find_places(places))
+		return -ENOENT;
+	strcpy(path, places[index].path);
+	return 0;
+}
+
+static int join(const char *directory, const char *name,
+		char path[PEAL__PATH_BYTES], struct peal_failure *failure)
+{
+	int bytes = snprintf(path, PEAL__PATH_BYTES, "%s/%s", directory, name);
+
+	if (bytes < 0 || (size_t)bytes + sizeof(LOCK_SUFFIX) > PEAL__PATH_BYTES)
+		return peal__fail(failure, -EINVAL,
+				  "the path of this name, in %.80s, is too long "
+				  "for a socket",
+				  directory);
+	return 0;
+}
+
+int peal__name_for_server(const char *name, char path[PEAL__PATH_BYTES],
+			  struct peal_failure *failure)
+{
+	struct place places[PEAL__NAME_DIRECTORY_MAX];
+	int error = peal__name_check(name, failure);
+
+	if (error < 0)
+		return error;
+	if (strchr(name, '/') != NULL) {
+		strcpy(path, name);
+		return 0;
+	}
+	/* The first that applies: root has no places of a user's. */
+	find_places(places);
+	if (mkdir(places[0].path, places[0].mode) != 0 && errno != EEXIST)
+		return peal__fail(failure, -errno, "cannot make %.90s: %s",
+				  places[0].path, strerrordesc_np(errno));
+	error = check_place(&places[0]);
+	if (error < 0)
+		return peal__fail(failure, error,
+				  "%.90s is not a directory that only we can "
+				  "write",
+				  places[0].path);
+	return join(places[0].path, name, path, failure);
+}
+
+int peal__name_for_client(const char *name, unsigned int index,
+			  char path[PEAL__PATH_BYTES],
+			  struct peal_failure *failure)
+{
+	struct place places[PEAL__NAME_DIRECTORY_MAX];
+	int error = peal__name_check(name, failure);
+
+	if (error < 0)
+		return error;
+	if (strchr(name, '/') != NULL) {
+		if (index > 0)
+			return -ENOENT;
+		strcpy(path, name);
+		return 0;
+	}
+	if (index >= find_places(places))
+		return -ENOENT;
+	/* A directory that is missing has no server, and one that somebody
+	 * else made has none of ours: the socket's path is left to fail. */
+	if (check_place(&places[index]) == -EACCES)
+		return peal__fail(failure, -EACCES,
+				  "%.90s is not our directory, or others can "
+				  "write it",
+				  places[index].path);
+	return join(places[index].path, name, path, failure);
+}
+
+static void lock_path(const char *path, char lock[PEAL__PATH_BYTES + 8])
+{
+	snprintf(lock, PEAL__PATH_BYTES + 8, "%s" LOCK_SUFFIX, path);
+}
+
+/* Has the file been unlinked, or replaced, since we opened it? */
+static bool was_replaced(int fd, const char *path)
+{
+	struct stat ours, there;
+
+	return fstat(fd, &ours) != 0 || lstat(path, &there) != 0 ||
+	       ours.st_ino != there.st_ino || ours.st_dev != there.st_dev;
+}
+
+/* 0 with the lock, 1 to try again, or -errno. */
+static int try_lock(const char *lock, int *ret_lock_fd)
+{
+	struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+	int error;
+	int fd = open(lock, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+
+	if (fd < 0)
+		return -errno;
+	if (fcntl(fd, F_OFD_SETLK, &whole) != 0) {
+		error = errno;
+		close(fd);
+		return error == EAGAIN || error == EACCES ? -EADDRINUSE
+							  : -error;
+	}
+	/* A server that closes unlinks its lock while it holds it; a lock on a
+	 * file without a name protects nothing. */
+	if (was_replaced(fd, lock)) {
+		close(fd);
+		return 1;
+	}
+	*ret_lock_fd = fd;
+	return 0;
+}
+
+int peal__name_lock(const char *path, int *ret_lock_fd,
+		    struct peal_failure *failure)
+{
+	char lock[PEAL__PATH_BYTES + 8];
+	struct stat status;
+	int error = 1, fd = -1;
+
+	lock_path(path, lock);
+	for (int tries = 0; error == 1 && tries < LOCK_TRIES; tries++)
+		error = try_lock(lock, &fd);
+	if (error == 1)
+		error = -EADDRINUSE;
+	if (error == -EADDRINUSE)
+		return peal__fail(failure, error,
+				  "a living server already has the name %.100s",
+				  path);
+	if (error < 0)
+		return peal__fail(failure, error, "cannot lock %.108s: %s",
+				  lock, strerrordesc_np(-error));
+	/* We hold the lock: the socket, if there is one, is a dead server's. */
+	if (lstat(path, &status) == 0) {
+		error = !S_ISSOCK(status.st_mode) ? -EEXIST
+			: unlink(path) != 0	  ? -errno
+						  : 0;
+		if (error < 0) {
+			close(fd);
+			return peal__fail(failure, error,
+					  "%.90s exists and is no socket of a "
+					  "dead server",
+					  path);
+		}
+	}
+	*ret_lock_fd = fd;
+	return 0;
+}
+
+void peal__name_unlink(const char *path)
+{
+	char lock[PEAL__PATH_BYTES + 8];
+
+	lock_path(path, lock);
+	unlink(path);
+	unlink(lock);
+}

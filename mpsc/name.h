@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * From a name to a socket's path, and who may have it.
+ *
+ *	server:  "words" -> DIR/words        the socket
+ *	                    DIR/words.lock   held with an OFD lock while it lives
+ *
+ *	DIR is the first that applies of
+ *	  $PEAL_RUNTIME_DIR     /run/peal (root)
+ *	  $XDG_RUNTIME_DIR/peal /tmp/peal-UID (0700, owner checked)
+ *
+ *	client:  $PEAL_RUNTIME_DIR, its own of the above, then /run/peal
+ *
+ * A name with a slash is a path as it is. The environment is not looked at in
+ * a program that runs with more rights than its user (secure_getenv).
+ *
+ * Callers: any thread.
+ *
+ * Death: the lock goes with its holder, whatever kills it; socket and lock file
+ *	stay and the next server takes them over. A lock that is held is never
+ *	overruled, and one that is free is never doubted.
+ *
+ * Errors: every refusal has a sentence that names the path.
+ *
+ * Source: fcntl(2), open file description locks.
+ */
+#ifndef PEAL_MPSC_NAME_H
+#define PEAL_MPSC_NAME_H
+
+#include <stddef.h>
+
+#include "peal/base.h"
+
+/* What fits into a sockaddr_un, with its end. */
+#define PEAL__PATH_BYTES 108
+#define PEAL__NAME_MAX 64
+#define PEAL__NAME_DIRECTORY_MAX 4
+
+/* 0, or -EINVAL with a sentence: empty, too long, or a strange character. */
+int peal__name_check(const char *name, struct peal_failure *failure);
+
+/*
+ * The path at which a server of this name listens; makes the directory when it
+ * is missing. 0, -EINVAL, -EACCES (somebody else's directory), -errno.
+ */
+int peal__name_for_server(const char *name, char path[PEAL__PATH_BYTES],
+			  struct peal_failure *failure);
+
+/*
+ * The @index-th path at which a client looks for it. 0, or -ENOENT when there
+ * are no more, -EINVAL.
+ */
+int peal__name_for_client(const char *name, unsigned int index,
+			  char path[PEAL__PATH_BYTES],
+			  struct peal_failure *failure);
+
+/* The @index-th directory a client looks into; 0 or -ENOENT. */
+int peal__name_directory(unsigned int index, char path[PEAL__PATH_BYTES]);
+
+/*
+ * Take the name at @path: lock it, and remove the socket of a dead owner. The
+ * lock is the descriptor, close-on-exec. 0, or -EADDRINUSE, -errno.
+ */
+int peal__name_lock(const char *path, int *ret_lock_fd,
+		    struct peal_failure *failure);
+
+/* Remove socket and lock file, while the lock is still held. */
+void peal__name_unlink(const char *path);
+
+#endif

@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The inside of a consumer: what the thread that drains rings and the one that
+ * admits producers have in common, and which of them owns what.
+ *
+ *	  free --HELLO--> (handshake) --READY--> LIVE --death--> HUNG_UP
+ *	   ^                                      |                 |
+ *	   |                                bad bytes            drained
+ *	   |                                      v                 v
+ *	   +---------- unmapped, ++generation --- DONE <------------+
+ *
+ *	admission moves a slot to LIVE, to HUNG_UP and back to FREE;
+ *	the drainer moves it to DONE, after which it never touches it again.
+ *
+ * Callers: fields are marked A (admission), C (the consumer's thread), AC
+ *	(atomic, both). In fd mode both are one thread.
+ *
+ * Ordering: state is stored with release and loaded with acquire; all else in
+ *	a slot is handed over by it.
+ *
+ * Death: of a producer at any place: admission hears of it and moves the slot.
+ *	What the producer left in its segment is read as a stranger's.
+ */
+#ifndef PEAL_MPSC_SERVER_H
+#define PEAL_MPSC_SERVER_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/fork.h"
+#include "doorbell/lifeline.h"
+#include "doorbell/spin.h"
+#include "mpsc/layout.h"
+#include "mpsc/name.h"
+#include "peal/doorbell.h"
+#include "peal/mpsc.h"
+#include "peal/shm.h"
+
+#define PEAL__PRODUCER_MAX 4096
+
+enum peal__slot_state {
+	PEAL__SLOT_FREE,
+	PEAL__SLOT_LIVE,
+	PEAL__SLOT_HUNG_UP,
+	PEAL__SLOT_DONE,
+};
+
+/* One connection's ring as the server sees it. Never freed while open. */
+struct peal__slot {
+	uint32_t state; /* AC: enum peal__slot_state */
+	struct peal_peer peer;
+
+	/* A, before LIVE; constant until FREE */
+	struct peal_shm_mapping mapping;
+	struct peal__segment *segment;
+	uint64_t page_bytes; /* where the ring begins */
+	uint64_t ring_bytes;
+	uint64_t start; /* first position */
+	struct peal_peer_info info;
+	int socket_fd;
+
+	/* C, from LIVE to DONE */
+	struct peal_ring_rx rx;
+	struct peal_ringer space; /* rings a producer that waits for room */
+	uint64_t message_count;
+	uint64_t payload_bytes;
+	uint64_t tell_bytes; /* released and not told: time to tell */
+	uint64_t drain_end;  /* no message that begins here is delivered */
+	bool unsettled;	    /* released since the last settling */
+	bool known;	    /* stands in the scan */
+	int evict_error;    /* why it went to DONE; 0 when it was drained */
+};
+
+/* An entry of the scan: all that a fruitless look needs. */
+struct peal__scan_entry {
+	const uint32_t *commit; /* the word that becomes the next message */
+	uint32_t slot_index;
+	uint32_t idle_count; /* passes without a message */
+};
+
+/*
+ * Which rings a pass looks at: [0, hot_count) every time, a part of the rest
+ * in turn. C alone.
+ */
+struct peal__scan {
+	struct peal__scan_entry *entries;
+	uint32_t count;
+	uint32_t hot_count;
+	uint32_t hot_next;  /* where the round robin goes on */
+	uint32_t cold_next; /* likewise, counted from hot_count */
+};
+
+struct peal__admission;
+
+struct peal_consumer {
+	/* C, hot */
+	struct peal__slot *current;	/* whose turn it is, or NULL */
+	struct peal__scan_entry *entry; /* of the current slot */
+	uint32_t turn_left;
+	uint32_t fork_generation;
+	struct peal__slot *slots;
+	uint32_t turn_budget;
+	uint32_t drained_count; /* messages since the last wait */
+	uint32_t changes_seen;
+	uint32_t unsettled_count;
+	struct peal__scan scan;
+	struct peal_sleeper sleeper;
+	struct peal__spin spin;
+	uint64_t active_ns; /* about now, for the status region */
+	uint32_t turn_count;
+	bool clock_is_old;
+	int32_t cpu; /* as last told */
+	const int32_t *peer_cpu; /* of the producer that was active last */
+	struct peal_consumer_stats totals; /* of slots that are DONE */
+
+	/* shared memory, constant */
+	struct peal_shm_mapping arm_mapping, bell_mapping, status_mapping;
+	struct peal__arm_page *arm_page;
+	struct peal__bell_page *bell_page;
+	struct peal__status_server *status;
+	struct peal__status_slot *status_slots;
+
+	/* AC */
+	uint32_t changes;  /* slots have changed their state */
+	uint32_t notified; /* peal_consumer_notify() was called */
+	uint32_t stopping;
+
+	/* constant after open */
+	uint32_t slot_max;
+	uint32_t wait_mode;
+	int notify_fd; /* eventfd, fd mode only; else -1 */
+	struct peal__admission *admission;
+};
+
+/* regions.c: the shared memory of a server and of each connection ---------- */
+
+/*
+ * Make and map the arm page, the bell page and the status region; their
+ * descriptors, to be handed out, go to @ret_fds in the order of
+ * enum peal__region. 0 or -errno; on failure nothing is left.
+ */
+enum peal__region {
+	PEAL__REGION_ARM,
+	PEAL__REGION_BELL,
+	PEAL__REGION_STATUS,
+	PEAL__REGION_COUNT,
+};
+int peal__regions_open(struct peal_consumer *consumer, const char *label,
+		       int ret_fds[PEAL__REGION_COUNT],
+		       struct peal_failure *failure);
+void peal__regions_close(struct peal_consumer *consumer);
+
+/* Bytes of a segment whose rings have these sizes; page_bytes is the header. */
+uint64_t peal__segment_bytes(uint64_t page_bytes, uint64_t request_ring_bytes);
+
+/*
+ * Make and map the segment of @slot, whose peer and ring_bytes are set. The
+ * descriptor is the caller's. 0 or -errno with a sentence.
+ */
+int peal__segment_open(struct peal__slot *slot, uint32_t memory_flags,
+		       int numa_node, int *ret_fd,
+		       struct peal_failure *failure);
+
+/* scan.c: which ring is next ------------------------------------------------ */
+
+/* Room for @slot_max entries. 0 or -ENOMEM. */
+int peal__scan_open(struct peal__scan *scan, uint32_t slot_max);
+void peal__scan_close(struct peal__scan *scan);
+void peal__scan_add(struct peal__scan *scan, const struct peal__slot *slot);
+void peal__scan_remove(struct peal__scan *scan, uint32_t slot_index);
+
+/*
+ * The entry of the next ring with a message, or NULL when neither the recently
+ * active rings nor this pass's share of the others have any. Its owner moves
+ * entry->commit on as it peeks; the pointer is good until the next call here.
+ */
+struct peal__scan_entry *peal__scan_next(struct peal__scan *scan);
+
+/*
+ * For a spin: any message in a recently active ring, or in one more of the
+ * others? Moves nothing but the place where the others are looked at.
+ */
+bool peal__scan_poll(struct peal__scan *scan);
+
+/* Any message in any ring? Only loads. */
+bool peal__scan_has_data(const struct peal__scan *scan);
+
+/* drain.c: slots between LIVE and DONE, on the consumer's thread ----------- */
+
+/* Take notice of slots that admission has moved. */
+void peal__drain_take_changes(struct peal_consumer *consumer);
+
+/* The turn of the current slot is over. */
+void peal__drain_end_turn(struct peal_consumer *consumer);
+
+/* Tell the producer what was released, and ring it if it waits for that. */
+void peal__drain_tell(struct peal_consumer *consumer, struct peal__slot *slot);
+void peal__drain_settle_all(struct peal_consumer *consumer);
+
+/* Of a slot that hung up: finish it if all is delivered and released. */
+void peal__drain_check(struct peal_consumer *consumer, struct peal__slot *slot);
+
+/* Let go of a slot; @error is why when its bytes made no sense, else 0. */
+void peal__drain_finish(struct peal_consumer *consumer,
+			struct peal__slot *slot, int error);
+
+#endif
