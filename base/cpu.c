@@ -31,14 +31,11 @@ int peal__cpu_current(void)
 #endif
 }
 
-int peal__cpu_usable_count(void)
+int peal__cpu_online_count(void)
 {
-	cpu_set_t set;
+	long count = sysconf(_SC_NPROCESSORS_ONLN);
 
-	/* A kernel with more processors than fit into the set refuses. */
-	if (sched_getaffinity(0, sizeof(set), &set) != 0)
-		return (int)sysconf(_SC_NPROCESSORS_ONLN);
-	return CPU_COUNT(&set);
+	return count > 0 ? (int)count : 1;
 }
 
 /* The quota of one cgroup directory in thousandths, or UINT32_MAX. */

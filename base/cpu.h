@@ -48,8 +48,9 @@ static inline uint64_t peal__cpu_ticks(void)
  */
 int peal__cpu_current(void);
 
-/* Processors this process may use now. */
-int peal__cpu_usable_count(void);
+/* Processors that run now, whether or not this process may use them: a peer
+ * may, and a process pinned to one of them is no reason not to spin. */
+int peal__cpu_online_count(void);
 
 /*
  * Processor time the cgroup of this process may use, in thousandths of one

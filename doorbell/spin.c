@@ -13,7 +13,7 @@ static uint64_t full_budget_ns(enum peal__spin_mode mode, uint64_t budget_ns)
 		return 0;
 	if (mode == PEAL__SPIN_ALWAYS)
 		return ALWAYS_NS;
-	if (peal__cpu_usable_count() < 2 ||
+	if (peal__cpu_online_count() < 2 ||
 	    peal__cpu_quota_millis() < QUOTA_MIN_MILLIS)
 		return 0;
 	return budget_ns < PEAL__SPIN_MAX_NS ? budget_ns : PEAL__SPIN_MAX_NS;

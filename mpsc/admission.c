@@ -375,16 +375,20 @@ int peal__admission_open(struct peal_consumer *consumer,
 	if (admission->lock.fd >= 0)
 		peal__fork_watch(&admission->lock);
 	error = open_descriptors(admission, &consumer->notify_fd);
+	/* Before the thread: somebody may wait for us to come up already. */
+	consumer->admission = admission;
+	memcpy(admission->region_fds, region_fds,
+	       sizeof(admission->region_fds));
 	if (error == 0 && consumer->wait_mode == PEAL_WAIT_FUTEX)
 		error = start_thread(admission);
 	if (error < 0) {
+		for (int i = 0; i < PEAL__REGION_COUNT; i++)
+			admission->region_fds[i] = -1; /* the caller's */
 		free_all(admission, false);
+		consumer->admission = NULL;
 		return peal__fail(failure, error, "cannot start admission: %s",
 				  strerrordesc_np(-error));
 	}
-	memcpy(admission->region_fds, region_fds,
-	       sizeof(admission->region_fds));
-	consumer->admission = admission;
 	return 0;
 }
 

@@ -20,7 +20,6 @@
 #define SLEEP_MAX_NS PEAL__NS_PER_S /* a net below the proof, never needed */
 #endif
 #define DRAINED_PAUSES_MAX 64
-#define TURNS_PER_CLOCK 256
 
 static bool was_forked(const struct peal_consumer *consumer)
 {
@@ -162,10 +161,7 @@ static inline int take_message(struct peal_consumer *consumer,
 
 	if (PEAL_UNLIKELY(error < 0))
 		return error;
-	consumer->entry->commit = &peal__ring_frame(slot->rx.data,
-						    slot->rx.capacity_bytes,
-						    slot->rx.head)
-					   ->commit;
+	peal__scan_moved(&consumer->scan, slot);
 	consumer->turn_left--;
 	consumer->drained_count++;
 	ret_message->peer = slot->peer;
@@ -174,42 +170,37 @@ static inline int take_message(struct peal_consumer *consumer,
 	return 0;
 }
 
-static void begin_turn(struct peal_consumer *consumer,
-		       struct peal__scan_entry *entry)
+static void begin_turn(struct peal_consumer *consumer, struct peal__slot *slot)
 {
-	struct peal__slot *slot = &consumer->slots[entry->slot_index];
-
-	consumer->entry = entry;
 	consumer->current = slot;
 	consumer->turn_left = consumer->turn_budget;
 	consumer->peer_cpu = &slot->segment->word.cpu;
-	/* For people to look at: read when there was a pause, or it is time. */
-	if (PEAL_UNLIKELY(consumer->clock_is_old ||
-			  ++consumer->turn_count % TURNS_PER_CLOCK == 0)) {
-		consumer->active_ns = peal__clock_ns();
-		consumer->clock_is_old = false;
-	}
 }
 
-/* The turn is over, or the ring empty: whose turn is it? */
+/*
+ * The turn is over, or the ring empty: whose turn is it? When nobody has
+ * anything the current slot keeps its turn, so that its next message is found
+ * without a search.
+ */
 static __attribute__((noinline)) int
 peek_next(struct peal_consumer *consumer, struct peal_message *ret_message)
 {
-	struct peal__scan_entry *entry;
+	uint32_t slot_index;
 	int error;
 
 	peal__drain_end_turn(consumer);
 	peal__drain_take_changes(consumer);
-	while ((entry = peal__scan_next(&consumer->scan)) != NULL) {
-		begin_turn(consumer, entry);
-		error = take_message(consumer, consumer->current, ret_message);
+	while ((slot_index = peal__scan_next(&consumer->scan)) != UINT32_MAX) {
+		struct peal__slot *slot = &consumer->slots[slot_index];
+
+		begin_turn(consumer, slot);
+		error = take_message(consumer, slot, ret_message);
 		if (error == 0)
 			return 0;
-		if (error == -EPROTO)
-			peal__drain_finish(consumer, consumer->current, error);
-		else
-			peal__drain_end_turn(consumer);
+		/* What the scan saw cannot go away by itself. */
+		peal__drain_finish(consumer, slot, -EPROTO);
 	}
+	consumer->turn_left = consumer->turn_budget;
 	return -EAGAIN;
 }
 
@@ -348,14 +339,13 @@ static void let_them_write(struct peal_consumer *consumer)
 
 int peal_consumer_wait(struct peal_consumer *consumer, uint64_t timeout_ns)
 {
-	const struct peal__spin_look look = {
+	struct peal__spin_look look = {
 		.soon = look_soon,
 		.final = look_final,
 		.settle = settle,
 		.sleep = consumer->wait_mode == PEAL_WAIT_FD ? sleep_in_epoll
 							     : NULL,
 		.object = consumer,
-		.peer_cpu = consumer->peer_cpu,
 	};
 	struct peal__spin_limit limit = {timeout_ns, 0, SLEEP_MAX_NS};
 	int result;
@@ -369,6 +359,8 @@ int peal_consumer_wait(struct peal_consumer *consumer, uint64_t timeout_ns)
 			return 0;
 		if (timeout_ns == 0)
 			return look_once(consumer);
+		/* Anew every time: its segment goes with its producer. */
+		look.peer_cpu = consumer->peer_cpu;
 		result = peal__spin_wait(&consumer->spin, &consumer->sleeper,
 					 &look, &limit);
 		if (result == PEAL__SPIN_WORK)

@@ -6,6 +6,7 @@
 
 /* A producer that waits for room learns of it once this much came back. */
 #define TELL_SHARE 8
+#define TURNS_PER_CLOCK 256
 
 /* Store what was released where the producer looks, and ring it if it sleeps
  * until so much is free; earlier rings would be in vain and dear. */
@@ -18,9 +19,8 @@ static void settle(struct peal_consumer *consumer, struct peal__slot *slot)
 		slot->unsettled = false;
 		consumer->unsettled_count--;
 	}
-	/* B8: pairs with B2, as B1 does; the wish was written before it. */
-	arm = __atomic_load_n(slot->space.arm, __ATOMIC_SEQ_CST);
-	if (arm == 0 || arm == slot->space.my_last)
+	arm = peal__doorbell_armed(&slot->space);
+	if (PEAL_LIKELY(arm == 0))
 		return;
 	want = peal__read_once(&slot->segment->space.want);
 	/* The wish is the producer's word: a wild one costs it its own ring. */
@@ -55,13 +55,19 @@ void peal__drain_settle_all(struct peal_consumer *consumer)
 	}
 }
 
-/* Counters go to the status region once a turn; nobody waits for them. */
-static void show_counters(const struct peal_consumer *consumer,
+/* Counters go to the status region once a turn; nobody waits for them. The
+ * clock is read when there was a pause, or it is time. */
+static void show_counters(struct peal_consumer *consumer,
 			  const struct peal__slot *slot)
 {
 	struct peal__status_slot *row =
 		&consumer->status_slots[slot->peer.slot_index];
 
+	if (consumer->clock_is_old ||
+	    ++consumer->turn_count % TURNS_PER_CLOCK == 0) {
+		consumer->active_ns = peal__clock_ns();
+		consumer->clock_is_old = false;
+	}
 	peal__write_once(&row->message_count, slot->message_count);
 	peal__write_once(&row->payload_bytes, slot->payload_bytes);
 	peal__write_once(&row->active_ns, consumer->active_ns);
@@ -79,11 +85,13 @@ void peal__drain_end_turn(struct peal_consumer *consumer)
 
 	if (slot == NULL)
 		return;
-	consumer->current = NULL;
 	if (slot->rx.released != slot->rx.told)
 		peal__drain_tell(consumer, slot);
-	show_counters(consumer, slot);
-	if (slot->drain_end != UINT64_MAX)
+	if (slot->message_count != slot->shown_count) {
+		slot->shown_count = slot->message_count;
+		show_counters(consumer, slot);
+	}
+	if (PEAL_UNLIKELY(slot->drain_end != UINT64_MAX))
 		peal__drain_check(consumer, slot);
 }
 
@@ -99,10 +107,8 @@ void peal__drain_finish(struct peal_consumer *consumer, struct peal__slot *slot,
 {
 	struct peal_consumer_stats *totals = &consumer->totals;
 
-	/* Another one's turn ends too: its place in the scan may change. */
 	if (consumer->current == slot)
 		consumer->current = NULL;
-	peal__drain_end_turn(consumer);
 	if (slot->unsettled) {
 		slot->unsettled = false;
 		consumer->unsettled_count--;
@@ -148,6 +154,7 @@ static void take(struct peal_consumer *consumer, struct peal__slot *slot)
 	};
 	slot->tell_bytes = slot->ring_bytes / TELL_SHARE;
 	slot->message_count = 0;
+	slot->shown_count = 0;
 	slot->payload_bytes = 0;
 	slot->drain_end = UINT64_MAX;
 	slot->unsettled = false;

@@ -22,7 +22,10 @@
 #define SLEEP_MAX_NS (50 * PEAL__NS_PER_MS)
 /* Claims between two such looks at a server that has no lifeline. */
 #define CLAIMS_PER_LOOK 64
+/* Reconnecting may take so long, whatever the timeout of the call. */
 #define RECONNECT_NS (100 * PEAL__NS_PER_MS)
+/* Messages between two looks at which processor we run on. */
+#define MESSAGES_PER_CPU 64
 
 struct peal_producer {
 	/* hot */
@@ -30,8 +33,9 @@ struct peal_producer {
 	struct peal_ringer bell;
 	const uint32_t *lifeline;
 	uint64_t *position_word;
-	uint64_t claimed_bytes; /* payload of unpublished claims */
+	uint64_t claimed_bytes; /* payload, of all claims not given up */
 	struct peal_producer_stats stats;
+	uint32_t good_generation; /* fork_generation; another when lost */
 	uint32_t fork_generation;
 	uint32_t claims_to_look;
 	int32_t cpu;
@@ -50,6 +54,19 @@ static bool was_forked(const struct peal_producer *producer)
 {
 	return PEAL_UNLIKELY(producer->fork_generation !=
 			     peal__fork_generation());
+}
+
+/* Connected, and not in a forked child: one comparison tells both. */
+static inline bool is_good(const struct peal_producer *producer)
+{
+	return PEAL_LIKELY(producer->good_generation ==
+			   peal__fork_generation());
+}
+
+/* Why it is not. */
+static int what_is_wrong(const struct peal_producer *producer)
+{
+	return was_forked(producer) ? -ESTALE : producer->lost;
 }
 
 /* Point everything at a new connection. */
@@ -72,10 +89,11 @@ static void take_connection(struct peal_producer *producer)
 	};
 	producer->lifeline = &connection->arm_page->lifeline;
 	producer->position_word = &segment->word.position;
-	producer->claimed_bytes = 0;
+	producer->claimed_bytes = producer->stats.payload_bytes;
 	producer->claims_to_look = CLAIMS_PER_LOOK;
 	producer->cpu = -1;
 	producer->lost = 0;
+	producer->good_generation = producer->fork_generation;
 	producer->told = false;
 	producer->stats.self = connection->self;
 	peal_doorbell_init(&producer->sleeper, &segment->space.arm,
@@ -144,6 +162,9 @@ int peal_producer_detach(struct peal_producer *producer)
 static int lose(struct peal_producer *producer, int error)
 {
 	producer->lost = error;
+	producer->good_generation = ~producer->fork_generation;
+	/* What it had released since we last looked is not lost. */
+	peal__ring_make_room(&producer->tx, 0);
 	producer->stats.lost_bytes +=
 		producer->tx.first - producer->tx.released;
 	return error;
@@ -191,26 +212,12 @@ static int mend(struct peal_producer *producer, uint64_t timeout_ns)
 	return 0;
 }
 
-/*
- * What every call that writes begins with. A server with a lifeline is looked
- * at by one load from the line that publish loads anyway; one without, every
- * so many claims.
- */
-static inline int check(struct peal_producer *producer, uint64_t timeout_ns)
+/* The server has no lifeline, or its lifeline was cut. */
+static __attribute__((noinline)) int
+check_closely(struct peal_producer *producer, uint32_t lifeline)
 {
-	uint32_t lifeline;
 	int error;
 
-	if (was_forked(producer))
-		return -ESTALE;
-	if (PEAL_UNLIKELY(producer->lost != 0)) {
-		error = mend(producer, timeout_ns);
-		if (error < 0)
-			return error;
-	}
-	lifeline = peal__read_once(producer->lifeline);
-	if (PEAL_LIKELY(lifeline != 0 && (lifeline & FUTEX_OWNER_DIED) == 0))
-		return 0;
 	if (lifeline == 0 && --producer->claims_to_look > 0)
 		return 0;
 	error = look_at_server(producer);
@@ -219,11 +226,30 @@ static inline int check(struct peal_producer *producer, uint64_t timeout_ns)
 	return error;
 }
 
+/*
+ * What every call that writes begins with. A server with a lifeline is looked
+ * at by one load from the line that publish loads anyway; one without, every
+ * so many claims.
+ */
+static inline int check(struct peal_producer *producer, uint64_t timeout_ns)
+{
+	uint32_t lifeline;
+
+	if (!is_good(producer))
+		return was_forked(producer) ? -ESTALE
+					    : mend(producer, timeout_ns);
+	lifeline = peal__read_once(producer->lifeline);
+	/* Held is neither 0 nor marked: one comparison tells both. */
+	if (PEAL_LIKELY(lifeline - 1 < FUTEX_OWNER_DIED - 1))
+		return 0;
+	return check_closely(producer, lifeline);
+}
+
 static bool has_room(void *object)
 {
 	const struct peal_producer *producer = object;
 	uint64_t want = peal__read_once(&producer->connection.segment->space.want);
-	/* R8: pairs with R2 and R6; seq_cst for the second look after B2. */
+	/* R8: pairs with R2 and R6; seq_cst because it is the second look. */
 	uint64_t released = __atomic_load_n(producer->tx.released_word,
 					    __ATOMIC_SEQ_CST);
 
@@ -327,7 +353,7 @@ claim_full(struct peal_producer *producer, size_t bytes, uint64_t timeout_ns,
 	return error;
 }
 
-int peal_producer_claim(struct peal_producer *producer, size_t bytes,
+static inline int claim(struct peal_producer *producer, size_t bytes,
 			uint64_t timeout_ns, void **ret_data)
 {
 	int error = check(producer, timeout_ns);
@@ -342,15 +368,19 @@ int peal_producer_claim(struct peal_producer *producer, size_t bytes,
 	return error;
 }
 
+int peal_producer_claim(struct peal_producer *producer, size_t bytes,
+			uint64_t timeout_ns, void **ret_data)
+{
+	return claim(producer, bytes, timeout_ns, ret_data);
+}
+
 int peal_producer_trim(struct peal_producer *producer, size_t bytes)
 {
 	uint32_t before = producer->tx.last_word;
 	int error;
 
-	if (was_forked(producer))
-		return -ESTALE;
-	if (producer->lost != 0)
-		return producer->lost;
+	if (!is_good(producer))
+		return what_is_wrong(producer);
 	error = peal_ring_trim(&producer->tx, bytes);
 	if (error == 0)
 		producer->claimed_bytes -= before - producer->tx.last_word;
@@ -362,49 +392,63 @@ int peal_producer_abort(struct peal_producer *producer)
 	uint32_t newest = producer->tx.last_word - PEAL_RING_HEADER_BYTES;
 	int error;
 
-	if (was_forked(producer))
-		return -ESTALE;
-	if (producer->lost != 0)
-		return producer->lost;
+	if (!is_good(producer))
+		return what_is_wrong(producer);
 	error = peal_ring_abort(&producer->tx);
 	if (error == 0)
 		producer->claimed_bytes -= newest;
 	return error;
 }
 
-int peal_producer_publish(struct peal_producer *producer)
+/* Where we run, for a consumer that would spin on our processor in vain. */
+static void show_cpu(struct peal_producer *producer)
 {
-	uint32_t count;
-	int32_t cpu;
+	int32_t cpu = peal__cpu_current();
 
-	if (was_forked(producer))
-		return -ESTALE;
-	if (PEAL_UNLIKELY(producer->lost != 0))
-		return producer->lost;
-	count = peal_ring_publish(&producer->tx);
-	if (PEAL_UNLIKELY(count == 0))
-		return -EINVAL;
+	if (cpu == producer->cpu)
+		return;
+	producer->cpu = cpu;
+	peal__write_once(&producer->connection.segment->word.cpu, cpu);
+}
+
+/* There are claims, and a connection. */
+static inline uint32_t publish(struct peal_producer *producer)
+{
+	uint32_t count = peal_ring_publish(&producer->tx);
+
 	PEAL__HOOK("publish: committed");
 	peal_doorbell_ring(&producer->bell);
 	/* For eyes only, on a line that nobody waits for. */
 	peal__write_once(producer->position_word, producer->tx.tail);
-	cpu = peal__cpu_current();
-	if (PEAL_UNLIKELY(cpu != producer->cpu)) {
-		producer->cpu = cpu;
-		peal__write_once(&producer->connection.segment->word.cpu, cpu);
-	}
+	producer->stats.payload_bytes = producer->claimed_bytes;
 	producer->stats.message_count += count;
-	producer->stats.payload_bytes += producer->claimed_bytes;
-	producer->claimed_bytes = 0;
-	return (int)count;
+	if (PEAL_UNLIKELY(producer->stats.message_count % MESSAGES_PER_CPU <
+			  count))
+		show_cpu(producer);
+	return count;
+}
+
+int peal_producer_publish(struct peal_producer *producer)
+{
+	if (!is_good(producer))
+		return what_is_wrong(producer);
+	if (PEAL_UNLIKELY(producer->tx.claim_count == 0))
+		return -EINVAL;
+	return (int)publish(producer);
 }
 
 int peal_producer_send(struct peal_producer *producer, const void *data,
 		       size_t bytes, uint64_t timeout_ns)
 {
-	const struct peal_part part = {data, bytes};
+	void *to;
+	int error = claim(producer, bytes, timeout_ns, &to);
 
-	return peal_producer_sendv(producer, &part, 1, timeout_ns);
+	if (PEAL_UNLIKELY(error < 0))
+		return error;
+	if (bytes > 0)
+		memcpy(to, data, bytes);
+	publish(producer);
+	return 0;
 }
 
 int peal_producer_sendv(struct peal_producer *producer,
@@ -419,7 +463,7 @@ int peal_producer_sendv(struct peal_producer *producer,
 	for (size_t i = 0; i < part_count; i++)
 		if (__builtin_add_overflow(bytes, parts[i].data_bytes, &bytes))
 			return -EMSGSIZE;
-	error = peal_producer_claim(producer, bytes, timeout_ns, &data);
+	error = claim(producer, bytes, timeout_ns, &data);
 	if (error < 0)
 		return error;
 	to = data;
@@ -428,8 +472,8 @@ int peal_producer_sendv(struct peal_producer *producer,
 			memcpy(to, parts[i].data, parts[i].data_bytes);
 		to += parts[i].data_bytes;
 	}
-	error = peal_producer_publish(producer);
-	return error < 0 ? error : 0;
+	publish(producer);
+	return 0;
 }
 
 int peal_producer_send_batch(struct peal_producer *producer,
@@ -443,29 +487,23 @@ int peal_producer_send_batch(struct peal_producer *producer,
 	if (message_count > INT32_MAX)
 		return -EINVAL;
 	while (sent < message_count) {
-		error = peal_producer_claim(producer,
-					    messages[sent].data_bytes,
-					    timeout_ns, &data);
+		size_t bytes = messages[sent].data_bytes;
+
+		error = claim(producer, bytes, timeout_ns, &data);
 		/* Full with claims in hand: publish them, then wait. */
 		if (error == -EAGAIN && producer->tx.claim_count > 0 &&
 		    timeout_ns > 0) {
-			error = peal_producer_publish(producer);
-			if (error >= 0)
-				continue;
+			publish(producer);
+			continue;
 		}
 		if (error < 0)
 			break;
-		if (messages[sent].data_bytes > 0)
-			memcpy(data, messages[sent].data,
-			       messages[sent].data_bytes);
+		if (bytes > 0)
+			memcpy(data, messages[sent].data, bytes);
 		sent++;
 	}
-	if (producer->lost == 0 && producer->tx.claim_count > 0) {
-		int published = peal_producer_publish(producer);
-
-		if (published < 0)
-			error = published;
-	}
+	if (producer->lost == 0 && producer->tx.claim_count > 0)
+		publish(producer);
 	return sent > 0 ? (int)sent : error;
 }
 

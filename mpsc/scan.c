@@ -11,14 +11,20 @@
 
 int peal__scan_open(struct peal__scan *scan, uint32_t slot_max)
 {
-	*scan = (struct peal__scan){0};
-	scan->entries = calloc(slot_max, sizeof(*scan->entries));
-	return scan->entries == NULL ? -ENOMEM : 0;
+	*scan = (struct peal__scan){
+		.entries = calloc(slot_max, sizeof(*scan->entries)),
+		.places = calloc(slot_max, sizeof(*scan->places)),
+	};
+	if (scan->entries != NULL && scan->places != NULL)
+		return 0;
+	peal__scan_close(scan);
+	return -ENOMEM;
 }
 
 void peal__scan_close(struct peal__scan *scan)
 {
 	free(scan->entries);
+	free(scan->places);
 	*scan = (struct peal__scan){0};
 }
 
@@ -28,55 +34,42 @@ static void swap(struct peal__scan *scan, uint32_t a, uint32_t b)
 
 	scan->entries[a] = scan->entries[b];
 	scan->entries[b] = entry;
-}
-
-static uint32_t find(const struct peal__scan *scan, uint32_t slot_index)
-{
-	for (uint32_t i = 0; i < scan->count; i++)
-		if (scan->entries[i].slot_index == slot_index)
-			return i;
-	return NONE;
-}
-
-static const uint32_t *next_commit(const struct peal__slot *slot)
-{
-	return &peal__ring_frame(slot->rx.data, slot->rx.capacity_bytes,
-				 slot->rx.head)
-			->commit;
+	scan->places[scan->entries[a].slot_index] = a;
+	scan->places[scan->entries[b].slot_index] = b;
 }
 
 /* A new ring is hot: its first message is probably on its way. */
 void peal__scan_add(struct peal__scan *scan, const struct peal__slot *slot)
 {
-	scan->entries[scan->count] = (struct peal__scan_entry){
-		.commit = next_commit(slot),
-		.slot_index = slot->peer.slot_index,
-	};
-	swap(scan, scan->count++, scan->hot_count++);
+	uint32_t place = scan->count++;
+
+	scan->entries[place].slot_index = slot->peer.slot_index;
+	scan->entries[place].idle_count = 0;
+	scan->places[slot->peer.slot_index] = place;
+	peal__scan_moved(scan, slot);
+	swap(scan, place, scan->hot_count++);
 }
 
 void peal__scan_remove(struct peal__scan *scan, uint32_t slot_index)
 {
-	uint32_t i = find(scan, slot_index);
+	uint32_t place = scan->places[slot_index];
 
-	if (i == NONE)
-		return;
-	if (i < scan->hot_count) {
-		swap(scan, i, --scan->hot_count);
-		i = scan->hot_count;
+	if (place < scan->hot_count) {
+		swap(scan, place, --scan->hot_count);
+		place = scan->hot_count;
 	}
-	swap(scan, i, --scan->count);
+	swap(scan, place, --scan->count);
 }
 
 static bool has_message(const struct peal__scan_entry *entry)
 {
-	/* R7: pairs with R3; the acquire that counts is R4's. seq_cst because
-	 * it is also the second look after B2. */
+	/* R7: pairs with R3; the acquire that counts is R4. seq_cst because it
+	 * is also the second look. */
 	return __atomic_load_n(entry->commit, __ATOMIC_SEQ_CST) != 0;
 }
 
 /* The next cold ring with a message, of this pass's share; it becomes hot. */
-static struct peal__scan_entry *next_cold(struct peal__scan *scan)
+static uint32_t next_cold(struct peal__scan *scan)
 {
 	uint32_t cold_count = scan->count - scan->hot_count;
 	uint32_t share = cold_count < COLD_SHARE ? cold_count : COLD_SHARE;
@@ -91,14 +84,15 @@ static struct peal__scan_entry *next_cold(struct peal__scan *scan)
 			continue;
 		entry->idle_count = 0;
 		swap(scan, scan->hot_count + scan->cold_next, scan->hot_count);
-		return &scan->entries[scan->hot_count++];
+		return scan->entries[scan->hot_count++].slot_index;
 	}
-	return NULL;
+	return NONE;
 }
 
-struct peal__scan_entry *peal__scan_next(struct peal__scan *scan)
+uint32_t peal__scan_next(struct peal__scan *scan)
 {
 	struct peal__scan_entry *entry;
+	uint32_t slot_index;
 
 	for (uint32_t left = scan->hot_count + 1; left > 0; left--) {
 		if (scan->hot_next >= scan->hot_count) {
@@ -107,15 +101,15 @@ struct peal__scan_entry *peal__scan_next(struct peal__scan *scan)
 			 * starve them; one that is found has its turn before
 			 * the next pass begins. */
 			scan->hot_next = 0;
-			entry = next_cold(scan);
-			if (entry != NULL || scan->hot_count == 0)
-				return entry;
+			slot_index = next_cold(scan);
+			if (slot_index != NONE || scan->hot_count == 0)
+				return slot_index;
 		}
 		entry = &scan->entries[scan->hot_next];
 		if (has_message(entry)) {
 			entry->idle_count = 0;
 			scan->hot_next++;
-			return entry;
+			return entry->slot_index;
 		}
 		/* The last hot ring takes the place of one gone cold, and is
 		 * looked at next. One ring alone may stay. */
@@ -124,7 +118,7 @@ struct peal__scan_entry *peal__scan_next(struct peal__scan *scan)
 		else
 			scan->hot_next++;
 	}
-	return NULL;
+	return NONE;
 }
 
 bool peal__scan_poll(struct peal__scan *scan)

@@ -64,6 +64,7 @@ struct peal__slot {
 	struct peal_ring_rx rx;
 	struct peal_ringer space; /* rings a producer that waits for room */
 	uint64_t message_count;
+	uint64_t shown_count; /* of them, in the status region */
 	uint64_t payload_bytes;
 	uint64_t tell_bytes; /* released and not told: time to tell */
 	uint64_t drain_end;  /* no message that begins here is delivered */
@@ -85,6 +86,7 @@ struct peal__scan_entry {
  */
 struct peal__scan {
 	struct peal__scan_entry *entries;
+	uint32_t *places; /* of each slot among the entries */
 	uint32_t count;
 	uint32_t hot_count;
 	uint32_t hot_next;  /* where the round robin goes on */
@@ -95,8 +97,7 @@ struct peal__admission;
 
 struct peal_consumer {
 	/* C, hot */
-	struct peal__slot *current;	/* whose turn it is, or NULL */
-	struct peal__scan_entry *entry; /* of the current slot */
+	struct peal__slot *current; /* whose turn it is, or was last; or NULL */
 	uint32_t turn_left;
 	uint32_t fork_generation;
 	struct peal__slot *slots;
@@ -170,12 +171,21 @@ void peal__scan_close(struct peal__scan *scan);
 void peal__scan_add(struct peal__scan *scan, const struct peal__slot *slot);
 void peal__scan_remove(struct peal__scan *scan, uint32_t slot_index);
 
+/* The slot's ring was peeked: another commit word is its next message. */
+static inline void peal__scan_moved(struct peal__scan *scan,
+				    const struct peal__slot *slot)
+{
+	scan->entries[scan->places[slot->peer.slot_index]].commit =
+		&peal__ring_frame(slot->rx.data, slot->rx.capacity_bytes,
+				  slot->rx.head)
+			 ->commit;
+}
+
 /*
- * The entry of the next ring with a message, or NULL when neither the recently
- * active rings nor this pass's share of the others have any. Its owner moves
- * entry->commit on as it peeks; the pointer is good until the next call here.
+ * The slot index of the next ring with a message, or UINT32_MAX when neither
+ * the recently active rings nor this pass's share of the others have any.
  */
-struct peal__scan_entry *peal__scan_next(struct peal__scan *scan);
+uint32_t peal__scan_next(struct peal__scan *scan);
 
 /*
  * For a spin: any message in a recently active ring, or in one more of the
@@ -191,7 +201,10 @@ bool peal__scan_has_data(const struct peal__scan *scan);
 /* Take notice of slots that admission has moved. */
 void peal__drain_take_changes(struct peal_consumer *consumer);
 
-/* The turn of the current slot is over. */
+/*
+ * The current slot's turn is over, or its ring is empty: tell what it gave
+ * back. It stays the current one until another one has a message.
+ */
 void peal__drain_end_turn(struct peal_consumer *consumer);
 
 /* Tell the producer what was released, and ring it if it waits for that. */

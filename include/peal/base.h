@@ -35,6 +35,35 @@
 #define PEAL_END_DECLS
 #endif
 
+/*
+ * Announcing: a store that must be followed, in the order of all processors, by
+ * the load of somebody's bell. In C11 that is a seq_cst store and a seq_cst
+ * load. On x86 the store would become an exchange on the very line that the
+ * other side polls, which costs the round trip one more transfer of it; a
+ * release store with a locked operation on our own stack behind it orders the
+ * same and does not. ThreadSanitizer is given the C11 form.
+ */
+#if defined(__SANITIZE_THREAD__)
+#define PEAL__THREAD_SANITIZER 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define PEAL__THREAD_SANITIZER 1
+#endif
+#endif
+
+#if defined(__x86_64__) && !defined(PEAL__THREAD_SANITIZER)
+#define PEAL__ANNOUNCE __ATOMIC_RELEASE
+static inline void peal__announced(void)
+{
+	__asm__ volatile("lock; addl $0, -4(%%rsp)" ::: "memory", "cc");
+}
+#else
+#define PEAL__ANNOUNCE __ATOMIC_SEQ_CST
+static inline void peal__announced(void)
+{
+}
+#endif
+
 #define PEAL_VERSION_MAJOR 0
 #define PEAL_VERSION_MINOR 1
 #define PEAL_VERSION_PATCH 0

@@ -31,9 +31,8 @@
  *	each with a struct peal_ringer of its own (or under its own lock).
  *	peal_doorbell_notify() from any thread and from signal handlers.
  *
- * Ordering: what is announced must be stored with __ATOMIC_SEQ_CST before
- *	peal_doorbell_ring() loads arm. A fence would do on paper; an access
- *	is cheaper, and ThreadSanitizer sees it.
+ * Ordering: the announcing store and peal_doorbell_ring(), which loads arm,
+ *	are in one order that everybody agrees on; see PEAL__ANNOUNCE.
  *
  * Progress: ringing is wait-free and makes one system call per sleep of the
  *	sleeper at most. No step waits for another process.
@@ -96,16 +95,28 @@ struct peal_sleeper {
 PEAL_API void peal__doorbell_ring_armed(struct peal_ringer *ringer,
 					uint64_t arm);
 
+/* After an announcement: the arming that is to be rung, or 0. */
+static inline uint64_t peal__doorbell_armed(const struct peal_ringer *ringer)
+{
+	uint64_t arm;
+
+	peal__announced();
+	/* B1: pairs with B2 and B9: whoever we find asleep armed before our
+	 * announcement, and whoever we do not find looks again after it. */
+	arm = __atomic_load_n(ringer->arm, __ATOMIC_SEQ_CST);
+	return arm != ringer->my_last ? arm : 0;
+}
+
 /*
  * Wake the sleeper if it sleeps and this ringer has not woken it from this
- * sleep yet. What is announced has been stored with __ATOMIC_SEQ_CST before.
+ * sleep yet. What is announced has been stored by peal_ring_publish() or
+ * peal_ring_settle(), or with __ATOMIC_SEQ_CST, just before.
  */
 static inline void peal_doorbell_ring(struct peal_ringer *ringer)
 {
-	/* B1: pairs with B2 in peal_doorbell_arm(). */
-	uint64_t arm = __atomic_load_n(ringer->arm, __ATOMIC_SEQ_CST);
+	uint64_t arm = peal__doorbell_armed(ringer);
 
-	if (PEAL_UNLIKELY(arm != 0 && arm != ringer->my_last))
+	if (PEAL_UNLIKELY(arm != 0))
 		peal__doorbell_ring_armed(ringer, arm);
 }
 
@@ -136,15 +147,15 @@ static inline void peal_doorbell_look(struct peal_sleeper *sleeper)
 static inline bool peal_doorbell_changed(const struct peal_sleeper *sleeper)
 {
 	/* B6: pairs with B4 and B5; seq_cst because it is also half of the
-	 * second look after B2. */
+	 * second look that follows B2. */
 	return __atomic_load_n(sleeper->seq, __ATOMIC_SEQ_CST) != sleeper->seen;
 }
 
 /* From here on ringers ring. Look for work once more before sleeping. */
 static inline void peal_doorbell_arm(struct peal_sleeper *sleeper)
 {
-	/* B2: pairs with B1: whoever misses this store has announced its work
-	 * before it, where the second look finds it. */
+	/* B2: pairs with B1 and B7: whoever misses this store has announced its
+	 * work before it, where the second look finds it. */
 	__atomic_store_n(sleeper->arm, ++sleeper->epoch << 2 | sleeper->mode,
 			 __ATOMIC_SEQ_CST);
 }

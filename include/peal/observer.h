@@ -56,7 +56,7 @@ struct peal_server_info {
 	uint32_t slot_max;
 	uint32_t client_count;
 	uint64_t age_ns;
-	uint64_t looked_ns; /* since the clients' words were copied in */
+	uint64_t looked_ns;     /* since the clients' words were copied in */
 	uint64_t message_count; /* of all connections, past ones too */
 	uint64_t payload_bytes;
 	uint64_t attached_count;
@@ -100,9 +100,9 @@ struct peal_slot_info {
  * above; @failure may be NULL.
  */
 PEAL_API PEAL_MUST_CHECK int peal_observer_open(const char *name,
-						uint64_t timeout_ns,
-						struct peal_failure *failure,
-						struct peal_observer **ret);
+                                                uint64_t timeout_ns,
+                                                struct peal_failure *failure,
+                                                struct peal_observer **ret);
 
 /*
  * Ask the server to copy its clients' words in. 0, or -ETIMEDOUT when it did
@@ -111,19 +111,19 @@ PEAL_API PEAL_MUST_CHECK int peal_observer_open(const char *name,
  * one question waits for it at a time.
  */
 PEAL_API int peal_observer_refresh(struct peal_observer *observer,
-				   uint64_t timeout_ns);
+                                   uint64_t timeout_ns);
 
 /* The server as a whole. 0, or -ESTALE (a forked child). */
 PEAL_API int peal_observer_server(struct peal_observer *observer,
-				  struct peal_server_info *ret_info);
+                                  struct peal_server_info *ret_info);
 
 /*
  * One slot, 0 to slot_max - 1. 0, or -ESTALE (it is free, or this is a forked
  * child), -EINVAL (there is no such slot), -EPROTO (its state is none).
  */
 PEAL_API int peal_observer_slot(struct peal_observer *observer,
-				uint32_t slot_index,
-				struct peal_slot_info *ret_info);
+                                uint32_t slot_index,
+                                struct peal_slot_info *ret_info);
 
 /* NULL is fine. In a forked child it only frees memory. */
 PEAL_API void peal_observer_close(struct peal_observer *observer);
@@ -134,9 +134,9 @@ PEAL_API void peal_observer_close(struct peal_observer *observer);
  * one name a producer gets the first; @path opens either. A return other than
  * 0 ends the walk and is returned; else 0, or -ENOMEM.
  */
-PEAL_API int peal_observer_each(int (*found)(const char *name,
-					     const char *path, void *arg),
-				void *arg);
+PEAL_API int peal_observer_each(int (*found)(const char *name, const char *path,
+                                             void *arg),
+                                void *arg);
 
 PEAL_END_DECLS
 

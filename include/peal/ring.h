@@ -28,8 +28,9 @@
  * Callers: one thread at a time on each side. Both structs are private memory;
  *	nothing in them is shared.
  *
- * Ordering: publish is a seq_cst store, so that a peal_doorbell_ring() may
- *	follow; peek acquires it. release stores, the producer acquires.
+ * Ordering: publish releases the payload, peek acquires it; a
+ *	peal_doorbell_ring() may follow, which orders the rest. tell and settle
+ *	release what was read, claim acquires it.
  *
  * Progress: wait-free on both sides.
  *
@@ -234,12 +235,12 @@ static inline uint32_t peal_ring_publish(struct peal_ring_tx *tx)
 						   tx->last)
 					  ->commit,
 				 tx->last_word, __ATOMIC_RELAXED);
-	/* R3: pairs with R4 in peal_ring_peek(); seq_cst for B1, which follows
-	 * it in peal_doorbell_ring(). */
+	/* R3: pairs with R4, R5 and R7; it announces, for B1 that follows in
+	 * peal_doorbell_ring(). */
 	__atomic_store_n(&peal__ring_frame(tx->data, tx->capacity_bytes,
 					   tx->first)
 				  ->commit,
-			 tx->first_word, __ATOMIC_SEQ_CST);
+			 tx->first_word, PEAL__ANNOUNCE);
 	tx->first = tx->tail;
 	tx->claim_count = 0;
 	tx->newest_is_open = 0;
@@ -249,7 +250,7 @@ static inline uint32_t peal_ring_publish(struct peal_ring_tx *tx)
 /* Is there a message to peek? Changes nothing at all. */
 static inline bool peal_ring_has_data(const struct peal_ring_rx *rx)
 {
-	/* R5: pairs with R3; seq_cst because it is the second look after B2. */
+	/* R5: pairs with R3; seq_cst because it is the second look. */
 	return __atomic_load_n(&peal__ring_frame(rx->data, rx->capacity_bytes,
 						 rx->head)
 					->commit,
@@ -311,16 +312,16 @@ static inline void peal_ring_release(struct peal_ring_rx *rx, uint64_t end)
 static inline void peal_ring_tell(struct peal_ring_rx *rx)
 {
 	rx->told = rx->released;
-	/* R2: pairs with R1: our reads are done before the writer writes. */
+	/* R2: pairs with R1 and R8: our reads are done before the writer writes. */
 	__atomic_store_n(rx->released_word, rx->told, __ATOMIC_RELEASE);
 }
 
 static inline void peal_ring_settle(struct peal_ring_rx *rx)
 {
 	rx->told = rx->released;
-	/* R6: pairs with R1; seq_cst for the load of the writer's bell, B1,
-	 * that follows. */
-	__atomic_store_n(rx->released_word, rx->told, __ATOMIC_SEQ_CST);
+	/* R6: pairs with R1 and R8; it announces, for the load of the writer's
+	 * bell, B1, that follows. */
+	__atomic_store_n(rx->released_word, rx->told, PEAL__ANNOUNCE);
 }
 
 PEAL_END_DECLS
