@@ -28,6 +28,8 @@ static void in_child(void)
 	     entry = entry->next) {
 		close(entry->fd);
 		entry->fd = -1;
+		if (entry->broken != NULL)
+			*entry->broken = 1;
 	}
 	first = NULL;
 	/* Relaxed: the child has no other thread yet. */

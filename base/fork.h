@@ -26,7 +26,8 @@
 
 /* A descriptor to close in forked children; the owner embeds it. */
 struct peal__fork_fd {
-	int fd; /* -1: none */
+	int fd;           /* -1: none */
+	uint32_t *broken; /* set to 1 in a child, or NULL */
 	struct peal__fork_fd *previous, *next;
 };
 

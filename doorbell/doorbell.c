@@ -61,7 +61,7 @@ void peal_doorbell_notify(const uint64_t *arm, uint32_t *seq, int event_fd)
 }
 
 void peal_doorbell_init(struct peal_sleeper *sleeper, uint64_t *arm,
-			uint32_t *seq, uint32_t mode)
+                        uint32_t *seq, uint32_t mode)
 {
 	sleeper->arm = arm;
 	sleeper->seq = seq;
@@ -72,7 +72,7 @@ void peal_doorbell_init(struct peal_sleeper *sleeper, uint64_t *arm,
 }
 
 int peal__doorbell_wait_until(const struct peal_sleeper *sleeper,
-			      uint64_t deadline_ns)
+                              uint64_t deadline_ns)
 {
 	return peal__futex_wait(sleeper->seq, sleeper->seen, deadline_ns);
 }
@@ -80,5 +80,5 @@ int peal__doorbell_wait_until(const struct peal_sleeper *sleeper,
 int peal_doorbell_wait(const struct peal_sleeper *sleeper, uint64_t timeout_ns)
 {
 	return peal__doorbell_wait_until(sleeper,
-					 peal__deadline_after(timeout_ns));
+	                                 peal__deadline_after(timeout_ns));
 }

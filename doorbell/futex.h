@@ -44,7 +44,7 @@ static inline void peal__futex_wake(uint32_t *word)
  * 0 when it changed or somebody woke us, -ETIMEDOUT.
  */
 static inline int peal__futex_wait(const uint32_t *word, uint32_t expected,
-				   uint64_t deadline_ns)
+                                   uint64_t deadline_ns)
 {
 	int saved_errno = errno, result = 0;
 	struct timespec deadline, *limit = NULL;
@@ -57,7 +57,7 @@ static inline int peal__futex_wait(const uint32_t *word, uint32_t expected,
 	/* The BITSET form is the one with an absolute deadline, so a signal
 	 * does not make the wait longer. */
 	while (syscall(PEAL__SYS_FUTEX, word, FUTEX_WAIT_BITSET, expected,
-		       limit, NULL, FUTEX_BITSET_MATCH_ANY) != 0) {
+	               limit, NULL, FUTEX_BITSET_MATCH_ANY) != 0) {
 		if (errno == EINTR)
 			continue;
 		if (errno == ETIMEDOUT)

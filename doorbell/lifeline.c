@@ -16,12 +16,12 @@ int peal__lifeline_hold(struct peal__lifeline *lifeline, uint32_t *word)
 	lifeline->head.list.next = &lifeline->entry;
 	lifeline->entry.next = &lifeline->head.list;
 	/* The kernel finds the word by its distance from the entry. */
-	lifeline->head.futex_offset = (long)((intptr_t)word -
-					     (intptr_t)&lifeline->entry);
+	lifeline->head.futex_offset =
+		(long)((intptr_t)word - (intptr_t)&lifeline->entry);
 	lifeline->head.list_op_pending = NULL;
 	peal__write_once(word, (uint32_t)syscall(SYS_gettid));
 	if (syscall(SYS_set_robust_list, &lifeline->head,
-		    sizeof(lifeline->head)) != 0) {
+	            sizeof(lifeline->head)) != 0) {
 		error = -errno;
 		peal__write_once(word, 0);
 	}

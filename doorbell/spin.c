@@ -2,7 +2,7 @@
 #include "doorbell/spin.h"
 
 #define FRUITLESS_MAX 8
-#define ALWAYS_NS PEAL__NS_PER_MS /* between two looks at the clock */
+#define ALWAYS_NS PEAL__NS_PER_MS         /* between two looks at the clock */
 #define WAKE_UP_NS (50 * PEAL__NS_PER_US) /* what a sleep costs at least */
 #define QUOTA_MIN_MILLIS 1500 /* below one and a half CPUs the peer pays */
 
@@ -20,7 +20,7 @@ static uint64_t full_budget_ns(enum peal__spin_mode mode, uint64_t budget_ns)
 }
 
 void peal__spin_init(struct peal__spin *spin, enum peal__spin_mode mode,
-		     uint64_t budget_ns)
+                     uint64_t budget_ns)
 {
 	uint64_t full_ns = full_budget_ns(mode, budget_ns);
 

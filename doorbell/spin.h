@@ -74,10 +74,10 @@ struct peal__spin_look {
 
 /* As peal_doorbell_wait(), with a deadline. */
 int peal__doorbell_wait_until(const struct peal_sleeper *sleeper,
-			      uint64_t deadline_ns);
+                              uint64_t deadline_ns);
 
 void peal__spin_init(struct peal__spin *spin, enum peal__spin_mode mode,
-		     uint64_t budget_ns);
+                     uint64_t budget_ns);
 
 /* The spin found nothing; the sleep lasted so long. Both move the budget. */
 void peal__spin_failed(struct peal__spin *spin);
@@ -103,7 +103,7 @@ enum {
 /* Looks at least once, whatever the limit. */
 static inline __attribute__((always_inline)) int
 peal__spin_until(const struct peal_sleeper *sleeper,
-		 const struct peal__spin_look *look, uint64_t limit_ticks)
+                 const struct peal__spin_look *look, uint64_t limit_ticks)
 {
 	uint64_t start = peal__cpu_ticks();
 
@@ -122,14 +122,14 @@ peal__spin_until(const struct peal_sleeper *sleeper,
  */
 static inline __attribute__((always_inline)) int
 peal__spin_try(const struct peal__spin *spin,
-	       const struct peal_sleeper *sleeper,
-	       const struct peal__spin_look *look)
+               const struct peal_sleeper *sleeper,
+               const struct peal__spin_look *look)
 {
 	uint64_t limit_ticks = spin->budget_ticks;
 	int result = peal__spin_until(sleeper, look,
-				      limit_ticks < spin->settle_ticks
-					      ? limit_ticks
-					      : spin->settle_ticks);
+	                              limit_ticks < spin->settle_ticks
+	                                      ? limit_ticks
+	                                      : spin->settle_ticks);
 
 	if (result != -ETIMEDOUT || limit_ticks <= spin->settle_ticks)
 		return result;
@@ -138,13 +138,13 @@ peal__spin_try(const struct peal__spin *spin,
 	if (spin->mode != PEAL__SPIN_ALWAYS && peal__spin_is_vain(look))
 		return -ETIMEDOUT;
 	return peal__spin_until(sleeper, look,
-				limit_ticks - spin->settle_ticks);
+	                        limit_ticks - spin->settle_ticks);
 }
 
 /* Sleep, unless the second look finds something. */
 static inline __attribute__((always_inline)) int
 peal__spin_sleep(struct peal__spin *spin, struct peal_sleeper *sleeper,
-		 const struct peal__spin_look *look, uint64_t deadline_ns)
+                 const struct peal__spin_look *look, uint64_t deadline_ns)
 {
 	uint64_t asleep;
 	int result = PEAL__SPIN_WOKEN;
@@ -160,9 +160,10 @@ peal__spin_sleep(struct peal__spin *spin, struct peal_sleeper *sleeper,
 		spin->sleep_count++;
 		asleep = peal__cpu_ticks();
 		result = look->sleep != NULL
-				 ? look->sleep(look->object, deadline_ns)
-				 : peal__doorbell_wait_until(sleeper,
-							     deadline_ns);
+		                 ? look->sleep(look->object, deadline_ns)
+		                 : peal__doorbell_wait_until(sleeper,
+		                                             deadline_ns);
+		PEAL__HOOK("sleep: over");
 		if (result == PEAL__SPIN_WOKEN)
 			peal__spin_slept(spin, peal__cpu_ticks() - asleep);
 	}
@@ -185,8 +186,8 @@ struct peal__spin_limit {
  */
 static inline __attribute__((always_inline)) int
 peal__spin_wait(struct peal__spin *spin, struct peal_sleeper *sleeper,
-		const struct peal__spin_look *look,
-		struct peal__spin_limit *limit)
+                const struct peal__spin_look *look,
+                struct peal__spin_limit *limit)
 {
 	uint64_t now_ns, until_ns;
 	int result = peal__spin_try(spin, sleeper, look);
@@ -197,10 +198,9 @@ peal__spin_wait(struct peal__spin *spin, struct peal_sleeper *sleeper,
 	}
 	now_ns = peal__clock_ns();
 	if (limit->deadline_ns == 0)
-		limit->deadline_ns =
-			limit->timeout_ns >= PEAL__NEVER - now_ns
-				? PEAL__NEVER
-				: now_ns + limit->timeout_ns;
+		limit->deadline_ns = limit->timeout_ns >= PEAL__NEVER - now_ns
+		                             ? PEAL__NEVER
+		                             : now_ns + limit->timeout_ns;
 	if (limit->deadline_ns <= now_ns)
 		return -ETIMEDOUT;
 	if (spin->mode == PEAL__SPIN_ALWAYS)
@@ -208,11 +208,11 @@ peal__spin_wait(struct peal__spin *spin, struct peal_sleeper *sleeper,
 	if (spin->budget_ticks != 0)
 		peal__spin_failed(spin);
 	until_ns = limit->net_ns >= PEAL__NEVER - now_ns
-			   ? PEAL__NEVER
-			   : now_ns + limit->net_ns;
+	                   ? PEAL__NEVER
+	                   : now_ns + limit->net_ns;
 	if (limit->deadline_ns < until_ns)
 		return peal__spin_sleep(spin, sleeper, look,
-					limit->deadline_ns);
+		                        limit->deadline_ns);
 	result = peal__spin_sleep(spin, sleeper, look, until_ns);
 	return result == -ETIMEDOUT ? PEAL__SPIN_WOKEN : result;
 }

@@ -13,8 +13,7 @@ int main(void)
 	struct peal_consumer_options options = PEAL_CONSUMER_OPTIONS_INIT;
 	struct peal_failure failure;
 	struct peal_consumer *consumer;
-	struct peal_message message;
-	size_t bytes = 1;
+	struct peal_message message = {.data_bytes = 1};
 
 	options.name = "hello";
 	options.ret_failure = &failure;
@@ -22,12 +21,13 @@ int main(void)
 		fprintf(stderr, "hello_consumer: %s\n", failure.text);
 		return 1;
 	}
-	while (bytes > 0) {
+	while (message.data_bytes > 0) {
 		peal_consumer_wait(consumer, PEAL_FOREVER);
-		while (peal_consumer_peek(consumer, &message) == 0) {
-			bytes = message.data_bytes;
-			printf("%.*s\n", (int)bytes,
-			       (const char *)message.data);
+		while (message.data_bytes > 0 &&
+		       peal_consumer_peek(consumer, &message) == 0) {
+			if (message.data_bytes > 0)
+				printf("%.*s\n", (int)message.data_bytes,
+				       (const char *)message.data);
 			peal_consumer_release(consumer, &message);
 		}
 	}

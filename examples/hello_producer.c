@@ -28,10 +28,10 @@ int main(int argc, char **argv)
 		const char *text = i < argc ? argv[i] : "";
 
 		error = peal_producer_send(producer, text, strlen(text),
-					   SECOND_NS);
+		                           SECOND_NS);
 		if (error < 0) {
 			fprintf(stderr, "hello_producer: %s\n",
-				peal_strerror(error));
+			        peal_strerror(error));
 			return 1;
 		}
 	}

@@ -21,17 +21,16 @@
 #define LISTENER_REST_NS (100 * PEAL__NS_PER_MS)
 
 int peal__admission_watch(struct peal__admission *admission, int fd,
-			  enum peal__event event, const struct peal__seat *seat)
+                          enum peal__event event, const struct peal__seat *seat)
 {
 	struct epoll_event wanted = {.events = EPOLLIN | EPOLLRDHUP};
-	uint32_t index = seat == NULL ? 0
-				      : (uint32_t)(seat - admission->seats);
+	uint32_t index = seat == NULL ? 0 : (uint32_t)(seat - admission->seats);
 
 	wanted.data.u64 = (uint64_t)(seat == NULL ? 0 : seat->serial) << 32 |
-			  (uint64_t)index << 8 | event;
+	                  (uint64_t)index << 8 | event;
 	return epoll_ctl(admission->epoll.fd, EPOLL_CTL_ADD, fd, &wanted) == 0
-		       ? 0
-		       : -errno;
+	               ? 0
+	               : -errno;
 }
 
 /* Slots have changed: the consumer looks at them in its next pass. */
@@ -41,8 +40,8 @@ void peal__admission_announce(struct peal__admission *admission)
 
 	/* S4: pairs with S3 in peal__drain_take_changes(). */
 	__atomic_fetch_add(&consumer->changes, 1, __ATOMIC_RELEASE);
-	peal_doorbell_notify(&consumer->arm_page->arm, &consumer->bell_page->seq,
-			     consumer->notify_fd);
+	peal_doorbell_notify(&consumer->arm_page->arm,
+	                     &consumer->bell_page->seq, consumer->notify_fd);
 }
 
 void peal__admission_show(struct peal__admission *admission)
@@ -58,7 +57,7 @@ void peal__admission_show(struct peal__admission *admission)
 }
 
 void peal__admission_stats(const struct peal__admission *admission,
-			   struct peal_consumer_stats *stats)
+                           struct peal_consumer_stats *stats)
 {
 	const struct peal__status_server *status = admission->consumer->status;
 
@@ -89,7 +88,7 @@ static void rest(struct peal__admission *admission, uint64_t resume_ns)
 {
 	if (admission->listening)
 		epoll_ctl(admission->epoll.fd, EPOLL_CTL_DEL,
-			  admission->listener.fd, NULL);
+		          admission->listener.fd, NULL);
 	admission->listening = false;
 	admission->resume_ns = resume_ns;
 }
@@ -100,7 +99,7 @@ static void resume(struct peal__admission *admission)
 	    admission->seat_count == admission->seat_max)
 		return;
 	if (peal__admission_watch(admission, admission->listener.fd,
-				  PEAL__EVENT_LISTENER, NULL) == 0) {
+	                          PEAL__EVENT_LISTENER, NULL) == 0) {
 		admission->listening = true;
 		admission->resume_ns = 0;
 	}
@@ -117,12 +116,12 @@ static void accept_some(struct peal__admission *admission)
 			return;
 		}
 		fd = accept4(admission->listener.fd, NULL, NULL,
-			     SOCK_CLOEXEC | SOCK_NONBLOCK);
+		             SOCK_CLOEXEC | SOCK_NONBLOCK);
 		if (fd >= 0) {
 			PEAL__HOOK("admission: accepted");
 			peal__seat_take(admission, fd);
 		} else if (errno == EMFILE || errno == ENFILE ||
-			   errno == ENOMEM || errno == ENOBUFS) {
+		           errno == ENOMEM || errno == ENOBUFS) {
 			rest(admission, peal__clock_ns() + LISTENER_REST_NS);
 			return;
 		} else if (errno != EINTR && errno != ECONNABORTED) {
@@ -170,8 +169,8 @@ static uint64_t expire(struct peal__admission *admission)
 			continue;
 		if (seat->deadline_ns <= now_ns)
 			peal__seat_refuse(admission, seat, -ETIMEDOUT,
-					  "the handshake took longer than one "
-					  "second");
+			                  "the handshake took longer than one "
+			                  "second");
 		else if (seat->deadline_ns < next_ns)
 			next_ns = seat->deadline_ns;
 	}
@@ -183,7 +182,7 @@ static uint64_t expire(struct peal__admission *admission)
 }
 
 static void handle(struct peal__admission *admission,
-		   const struct epoll_event *happened)
+                   const struct epoll_event *happened)
 {
 	uint32_t index = (uint32_t)(happened->data.u64 >> 8) & 0xffffff;
 	uint32_t serial = (uint32_t)(happened->data.u64 >> 32);
@@ -214,15 +213,18 @@ static void handle(struct peal__admission *admission,
 int peal__admission_run(struct peal__admission *admission, int timeout_ms)
 {
 	struct epoll_event events[EVENTS_AT_ONCE];
-	int due_ms = peal__deadline_to_poll_ms(expire(admission));
+	int due_ms = peal__deadline_to_poll_ms(admission->due_ns);
 	int count;
 
 	if (due_ms >= 0 && (timeout_ms < 0 || due_ms < timeout_ms))
 		timeout_ms = due_ms;
 	count = epoll_wait(admission->epoll.fd, events, EVENTS_AT_ONCE,
-			   timeout_ms);
+	                   timeout_ms);
 	for (int i = 0; i < count; i++)
 		handle(admission, &events[i]);
+	/* Whoever has spoken by now was heard, however late we come: only the
+	 * silent are late. */
+	admission->due_ns = count < EVENTS_AT_ONCE ? expire(admission) : 0;
 	if (!admission->listening && admission->resume_ns == PEAL__NEVER)
 		resume(admission);
 	return count < 0 ? 0 : count;
@@ -233,14 +235,14 @@ static void *thread_main(void *argument)
 	struct peal__admission *admission = argument;
 	struct peal_consumer *consumer = admission->consumer;
 
-	admission->thread_error = peal__lifeline_hold(
-		&admission->lifeline, &consumer->arm_page->lifeline);
-	/* S7: pairs with S8 in start_thread(). */
-	__atomic_store_n(&admission->thread_ready, 1, __ATOMIC_RELEASE);
+	/* Without it, which a kernel may refuse, producers ask their socket. */
+	bool held = peal__lifeline_hold(&admission->lifeline,
+	                                &consumer->arm_page->lifeline) == 0;
+
 	/* S9: pairs with S10 in peal__admission_close(). */
 	while (!__atomic_load_n(&consumer->stopping, __ATOMIC_ACQUIRE))
 		peal__admission_run(admission, -1);
-	if (admission->thread_error == 0)
+	if (held)
 		peal__lifeline_drop(&admission->lifeline);
 	return NULL;
 }
@@ -256,7 +258,7 @@ static int start_thread(struct peal__admission *admission)
 	if (error != 0)
 		return error;
 	error = -pthread_create(&admission->thread, NULL, thread_main,
-				admission);
+	                        admission);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	if (error != 0)
 		return error;
@@ -266,7 +268,7 @@ static int start_thread(struct peal__admission *admission)
 }
 
 static int open_descriptors(struct peal__admission *admission,
-			    int *ret_notify_fd)
+                            int *ret_notify_fd)
 {
 	int error;
 
@@ -279,14 +281,13 @@ static int open_descriptors(struct peal__admission *admission,
 		return -errno;
 	peal__fork_watch(&admission->wake);
 	error = peal__admission_watch(admission, admission->wake.fd,
-				      PEAL__EVENT_WAKE, NULL);
+	                              PEAL__EVENT_WAKE, NULL);
 	if (error == 0 && *ret_notify_fd >= 0)
 		error = peal__admission_watch(admission, *ret_notify_fd,
-					      PEAL__EVENT_NOTIFY, NULL);
+		                              PEAL__EVENT_NOTIFY, NULL);
 	if (error == 0)
-		error = peal__admission_watch(admission,
-					      admission->listener.fd,
-					      PEAL__EVENT_LISTENER, NULL);
+		error = peal__admission_watch(admission, admission->listener.fd,
+		                              PEAL__EVENT_LISTENER, NULL);
 	admission->listening = error == 0;
 	return error;
 }
@@ -325,7 +326,7 @@ static uint32_t *copy_ids(const uint32_t *ids, size_t count)
 
 static struct peal__admission *
 allocate(struct peal_consumer *consumer,
-	 const struct peal_consumer_options *options)
+         const struct peal_consumer_options *options)
 {
 	struct peal__admission *admission = calloc(1, sizeof(*admission));
 
@@ -336,11 +337,13 @@ allocate(struct peal_consumer *consumer,
 	admission->options.name = NULL;
 	admission->options.ret_failure = NULL;
 	admission->seat_max = consumer->slot_max + PEAL__SPARE_SEATS;
+	admission->due_ns = PEAL__NEVER;
 	admission->lock.fd = admission->listener.fd = -1;
 	admission->epoll.fd = admission->wake.fd = -1;
 	for (int i = 0; i < PEAL__REGION_COUNT; i++)
 		admission->region_fds[i] = -1;
-	admission->seats = calloc(admission->seat_max, sizeof(*admission->seats));
+	admission->seats =
+		calloc(admission->seat_max, sizeof(*admission->seats));
 	admission->options.allow_uid =
 		copy_ids(options->allow_uid, options->allow_uid_count);
 	admission->options.allow_gid =
@@ -355,8 +358,8 @@ allocate(struct peal_consumer *consumer,
 }
 
 int peal__admission_open(struct peal_consumer *consumer,
-			 const struct peal_consumer_options *options,
-			 const int region_fds[PEAL__REGION_COUNT])
+                         const struct peal_consumer_options *options,
+                         const int region_fds[PEAL__REGION_COUNT])
 {
 	struct peal_failure *failure = options->ret_failure;
 	struct peal__admission *admission = allocate(consumer, options);
@@ -365,7 +368,7 @@ int peal__admission_open(struct peal_consumer *consumer,
 	if (admission == NULL)
 		return peal__fail(failure, -ENOMEM, "not enough memory");
 	error = peal__listen(options, admission->path, &admission->listener.fd,
-			     &admission->lock.fd);
+	                     &admission->lock.fd);
 	if (error < 0) {
 		admission->path[0] = '\0';
 		free_all(admission, false);
@@ -387,7 +390,7 @@ int peal__admission_open(struct peal_consumer *consumer,
 		free_all(admission, false);
 		consumer->admission = NULL;
 		return peal__fail(failure, error, "cannot start admission: %s",
-				  strerrordesc_np(-error));
+		                  strerrordesc_np(-error));
 	}
 	return 0;
 }
@@ -405,9 +408,9 @@ void peal__admission_close(struct peal_consumer *consumer, bool forked)
 		for (uint32_t i = 0; i < admission->seat_max; i++)
 			if (admission->seats[i].phase != PEAL__SEAT_EMPTY)
 				peal__seat_refuse(admission,
-						  &admission->seats[i],
-						  -ESHUTDOWN,
-						  "the server has closed");
+				                  &admission->seats[i],
+				                  -ESHUTDOWN,
+				                  "the server has closed");
 	}
 	free_all(admission, forked);
 	consumer->admission = NULL;

@@ -36,8 +36,8 @@
  * 0 or -errno with a sentence.
  */
 int peal__admission_open(struct peal_consumer *consumer,
-			 const struct peal_consumer_options *options,
-			 const int region_fds[PEAL__REGION_COUNT]);
+                         const struct peal_consumer_options *options,
+                         const int region_fds[PEAL__REGION_COUNT]);
 
 /*
  * Turn everybody away, end the thread, free the name. In a forked child only
@@ -59,6 +59,6 @@ int peal__admission_run(struct peal__admission *admission, int timeout_ms);
 
 /* Counters of the door, read by the consumer's thread. */
 void peal__admission_stats(const struct peal__admission *admission,
-			   struct peal_consumer_stats *stats);
+                           struct peal_consumer_stats *stats);
 
 #endif

@@ -33,32 +33,32 @@ static bool is_sane(const struct peal__welcome *welcome, uint64_t nonce)
 }
 
 static int map_page(int fd, uint64_t bytes, uint32_t flags,
-		    struct peal_shm_mapping *mapping)
+                    struct peal_shm_mapping *mapping)
 {
 	struct peal_shm_span span = {0, bytes, 1};
 	int error = peal_shm_check(fd, bytes);
 
-	return error < 0 ? error
-			 : peal_shm_map(fd, &span, 1,
-					flags | PEAL_SHM_MAP_DONT_FORK,
-					mapping);
+	return error < 0
+	               ? error
+	               : peal_shm_map(fd, &span, 1,
+	                              flags | PEAL_SHM_MAP_DONT_FORK, mapping);
 }
 
 static int map_segment(int fd, const struct peal__welcome *welcome,
-		       struct peal_shm_mapping *mapping)
+                       struct peal_shm_mapping *mapping)
 {
 	const struct peal_shm_span spans[] = {
 		{0, welcome->page_bytes, 1},
 		{welcome->page_bytes, welcome->request_ring_bytes, 2},
 	};
 	int error = peal_shm_check(fd, welcome->page_bytes +
-					       welcome->request_ring_bytes);
+	                                       welcome->request_ring_bytes);
 
 	return error < 0 ? error
-			 : peal_shm_map(fd, spans, 2,
-					PEAL_SHM_MAP_WRITE |
-						PEAL_SHM_MAP_DONT_FORK,
-					mapping);
+	                 : peal_shm_map(fd, spans, 2,
+	                                PEAL_SHM_MAP_WRITE |
+	                                        PEAL_SHM_MAP_DONT_FORK,
+	                                mapping);
 }
 
 static void unmap(struct peal__connection *connection)
@@ -70,8 +70,8 @@ static void unmap(struct peal__connection *connection)
 
 /* Map what came with WELCOME. 0 or -errno; on failure nothing is mapped. */
 static int map_all(struct peal__connection *connection,
-		   const struct peal__welcome *welcome, const int *fds,
-		   size_t fd_count)
+                   const struct peal__welcome *welcome, const int *fds,
+                   size_t fd_count)
 {
 	bool trusted = (welcome->flags & PEAL__WELCOME_TRUSTED) != 0;
 	int error;
@@ -81,10 +81,10 @@ static int map_all(struct peal__connection *connection,
 	error = map_page(fds[0], PEAL__ARM_BYTES, 0, &connection->arm_mapping);
 	if (error == 0)
 		error = map_segment(fds[1], welcome,
-				    &connection->segment_mapping);
+		                    &connection->segment_mapping);
 	if (error == 0 && trusted)
 		error = map_page(fds[2], PEAL__BELL_BYTES, PEAL_SHM_MAP_WRITE,
-				 &connection->bell_mapping);
+		                 &connection->bell_mapping);
 	if (error < 0) {
 		unmap(connection);
 		return error;
@@ -97,9 +97,9 @@ static int map_all(struct peal__connection *connection,
 		welcome->page_bytes;
 	if (peal__read_once(&connection->arm_page->magic) != PEAL__ARM_MAGIC ||
 	    peal__read_once(&connection->segment->magic) !=
-		    PEAL__SEGMENT_MAGIC ||
+	            PEAL__SEGMENT_MAGIC ||
 	    peal__read_once(&connection->segment->version) !=
-		    PEAL__LAYOUT_VERSION) {
+	            PEAL__LAYOUT_VERSION) {
 		unmap(connection);
 		return -EPROTO;
 	}
@@ -107,72 +107,75 @@ static int map_all(struct peal__connection *connection,
 }
 
 static int shake_hands(struct peal__connection *connection, uint64_t ring_bytes,
-		       uint64_t deadline_ns, struct peal_failure *failure)
+                       uint64_t deadline_ns, struct peal_failure *failure)
 {
 	uint64_t nonce = peal__random();
-	union peal__packet packet = {.hello = {.abi = PEAL__WIRE_ABI,
-					       .role = PEAL__ROLE_PRODUCER,
-					       .nonce = nonce,
-					       .request_ring_bytes = ring_bytes,
-					       .monotonic_ns =
-						       peal__clock_ns()}};
+	union peal__packet packet = {
+		.hello = {.abi = PEAL__WIRE_ABI,
+	                  .role = PEAL__ROLE_PRODUCER,
+	                  .nonce = nonce,
+	                  .request_ring_bytes = ring_bytes,
+	                  .monotonic_ns = peal__clock_ns()}};
 	size_t bytes = peal__wire_seal(&packet, PEAL__WIRE_HELLO);
 	int fds[PEAL__PASS_FD_MAX], type, error;
 	size_t fd_count = PEAL__PASS_FD_MAX;
 
 	type = peal__exchange(connection->socket.fd, &packet, bytes,
-			      deadline_ns, fds, &fd_count, failure);
+	                      deadline_ns, fds, &fd_count, failure);
 	if (type < 0)
 		return type;
 	PEAL__HOOK("attach: welcomed");
 	error = type == PEAL__WIRE_WELCOME && is_sane(&packet.welcome, nonce)
-			? map_all(connection, &packet.welcome, fds, fd_count)
-			: -EPROTO;
+	                ? map_all(connection, &packet.welcome, fds, fd_count)
+	                : -EPROTO;
 	while (fd_count > 0)
 		close(fds[--fd_count]);
 	if (error < 0)
-		return peal__fail(failure, error,
-				  error == -EPROTO
-					  ? "the server's WELCOME makes no sense"
-					  : "cannot map what the server gave: "
-					    "%s",
-				  strerrordesc_np(-error));
+		return peal__fail(
+			failure, error,
+			error == -EPROTO ? "the server's WELCOME makes no sense"
+					 : "cannot map what the server gave: "
+					   "%s",
+			strerrordesc_np(-error));
 	connection->request_ring_bytes = packet.welcome.request_ring_bytes;
 	connection->request_start = packet.welcome.request_start;
 	connection->self = (struct peal_peer){packet.welcome.slot_index,
-					      packet.welcome.generation};
+	                                      packet.welcome.generation};
+	PEAL__HOOK("attach: mapped");
 	bytes = peal__wire_seal(&packet, PEAL__WIRE_READY);
 	error = peal__pass_send(connection->socket.fd, &packet, bytes, NULL, 0);
 	if (error < 0) {
 		unmap(connection);
 		return peal__fail(failure, error,
-				  "the server closed the connection");
+		                  "the server closed the connection");
 	}
 	return 0;
 }
 
 int peal__attach(const char *name, uint64_t ring_bytes, uint64_t deadline_ns,
-		 struct peal_failure *failure,
-		 struct peal__connection *ret_connection)
+                 struct peal_failure *failure,
+                 struct peal__connection *ret_connection)
 {
 	struct peal__connection connection = {.socket.fd = -1};
 	int error = peal__connect(name, deadline_ns, failure,
-				  &connection.socket.fd);
+	                          &connection.socket.fd);
 
 	if (error < 0)
 		return error;
+	PEAL__HOOK("attach: connected");
 	error = shake_hands(&connection, ring_bytes, deadline_ns, failure);
 	if (error < 0) {
 		close(connection.socket.fd);
 		return error;
 	}
+	PEAL__HOOK("attach: ready");
 	*ret_connection = connection;
 	peal__fork_watch(&ret_connection->socket);
 	return 0;
 }
 
 void peal__connection_close(struct peal__connection *connection, bool say_bye,
-			    bool forked)
+                            bool forked)
 {
 	union peal__packet packet;
 	size_t bytes;
@@ -181,8 +184,9 @@ void peal__connection_close(struct peal__connection *connection, bool say_bye,
 		bytes = peal__wire_seal(&packet, PEAL__WIRE_BYE);
 		/* A server that does not hear it sees us hang up. */
 		if (peal__pass_send(connection->socket.fd, &packet, bytes, NULL,
-				    0) < 0)
+		                    0) < 0)
 			say_bye = false;
+		PEAL__HOOK("detach: said good-bye");
 	}
 	peal__fork_forget(&connection->socket, true);
 	if (!forked)

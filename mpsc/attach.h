@@ -38,11 +38,11 @@ struct peal__connection {
  * *@ret_connection is left alone. 0 or -errno, see peal_producer_attach().
  */
 int peal__attach(const char *name, uint64_t ring_bytes, uint64_t deadline_ns,
-		 struct peal_failure *failure,
-		 struct peal__connection *ret_connection);
+                 struct peal_failure *failure,
+                 struct peal__connection *ret_connection);
 
 /* Take it apart, after BYE if @say_bye. In a forked child nothing is unmapped. */
 void peal__connection_close(struct peal__connection *connection, bool say_bye,
-			    bool forked);
+                            bool forked);
 
 #endif

@@ -24,8 +24,8 @@ static int connect_path(int fd, const char *path, uint64_t deadline_ns)
 
 	strcpy(address.sun_path, path);
 	for (;;) {
-		if (connect(fd, (struct sockaddr *)&address,
-			    sizeof(address)) == 0)
+		if (connect(fd, (struct sockaddr *)&address, sizeof(address)) ==
+		    0)
 			return 0;
 		/* A UNIX socket does not finish a connect in the background:
 		 * -EAGAIN says that the backlog was full, and no more. */
@@ -44,40 +44,40 @@ static int refuse(int error, const char *name, struct peal_failure *failure)
 	case -ECONNREFUSED:
 	case -ENOTDIR:
 		return peal__fail(failure, -ECONNREFUSED,
-				  "no server has the name '%.60s'; 'shmctl "
-				  "list' shows those there are",
-				  name);
+		                  "no server has the name '%.60s'; 'shmctl "
+		                  "list' shows those there are",
+		                  name);
 	case -EACCES:
 	case -EPERM:
 		return peal__fail(failure, -EACCES,
-				  "this user may not reach the server '%.60s': "
-				  "see its socket_mode",
-				  name);
+		                  "this user may not reach the server '%.60s': "
+		                  "see its socket_mode",
+		                  name);
 	case -EPROTOTYPE:
 		return peal__fail(failure, -EPROTO,
-				  "the socket '%.60s' is not one of peal's",
-				  name);
+		                  "the socket '%.60s' is not one of peal's",
+		                  name);
 	case -ETIMEDOUT:
 		return peal__fail(failure, -ETIMEDOUT,
-				  "the server '%.60s' did not accept in time",
-				  name);
+		                  "the server '%.60s' did not accept in time",
+		                  name);
 	default:
 		return peal__fail(failure, error, "cannot reach '%.60s': %s",
-				  name, strerrordesc_np(-error));
+		                  name, strerrordesc_np(-error));
 	}
 }
 
 int peal__connect(const char *name, uint64_t deadline_ns,
-		  struct peal_failure *failure, int *ret_fd)
+                  struct peal_failure *failure, int *ret_fd)
 {
 	char path[PEAL__PATH_BYTES];
 	int error = -ENOENT, reached;
 	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK,
-			0);
+	                0);
 
 	if (fd < 0)
 		return peal__fail(failure, -errno, "no socket to be had: %s",
-				  strerrordesc_np(errno));
+		                  strerrordesc_np(errno));
 	for (unsigned int i = 0;; i++) {
 		reached = peal__name_for_client(name, i, path, failure);
 		if (reached == -ENOENT)
@@ -110,7 +110,7 @@ bool peal__has_hung_up(int fd)
 
 /* One packet that is no wake byte; its bytes, or -errno. */
 static int receive(int fd, union peal__packet *packet, uint64_t deadline_ns,
-		   int *fds, size_t *fd_count)
+                   int *fds, size_t *fd_count)
 {
 	size_t fd_max = fd_count == NULL ? 0 : *fd_count;
 
@@ -121,25 +121,27 @@ static int receive(int fd, union peal__packet *packet, uint64_t deadline_ns,
 		if (fd_count != NULL)
 			*fd_count = fd_max;
 		got = peal__pass_receive(fd, packet, sizeof(*packet), fds,
-					 fd_count);
-		if (got > 1)
+		                         fd_count);
+		if (got != 1 && got != -EAGAIN)
 			return got;
-		if (got < 0 && got != -EAGAIN)
-			return got;
-		if (got != -EAGAIN)
-			continue; /* a wake byte */
+		/* Descriptors that came with a wake byte are not for us, and a
+		 * flood of wake bytes is no reason to stay. */
+		while (fd_count != NULL && got == 1 && *fd_count > 0)
+			close(fds[--*fd_count]);
 		if (peal__clock_ns() >= deadline_ns)
 			return -ETIMEDOUT;
+		if (got == 1)
+			continue;
 		if (poll(&poll_fd, 1, peal__deadline_to_poll_ms(deadline_ns)) <
-			    0 &&
+		            0 &&
 		    errno != EINTR)
 			return -errno;
 	}
 }
 
 int peal__exchange(int fd, union peal__packet *packet, size_t bytes,
-		   uint64_t deadline_ns, int *fds, size_t *fd_count,
-		   struct peal_failure *failure)
+                   uint64_t deadline_ns, int *fds, size_t *fd_count,
+                   struct peal_failure *failure)
 {
 	int got = peal__pass_send(fd, packet, bytes, NULL, 0);
 	int type;
@@ -148,16 +150,16 @@ int peal__exchange(int fd, union peal__packet *packet, size_t bytes,
 	 * sentence is still there to be read. */
 	if (got < 0 && got != -ECONNRESET)
 		return peal__fail(failure, got, "cannot talk to the server: %s",
-				  strerrordesc_np(-got));
+		                  strerrordesc_np(-got));
 	got = receive(fd, packet, deadline_ns, fds, fd_count);
 	if (got == -ETIMEDOUT)
 		return peal__fail(failure, got,
-				  "the server does not answer: it is stopped, "
-				  "or does not dispatch");
+		                  "the server does not answer: it is stopped, "
+		                  "or does not dispatch");
 	if (got < 0)
 		return peal__fail(failure, got,
-				  "the server closed the connection: %s",
-				  strerrordesc_np(-got));
+		                  "the server closed the connection: %s",
+		                  strerrordesc_np(-got));
 	type = peal__wire_check(packet, (size_t)got);
 	if (type != PEAL__WIRE_ERROR && type > 0)
 		return type;
@@ -166,10 +168,10 @@ int peal__exchange(int fd, union peal__packet *packet, size_t bytes,
 			close(fds[--*fd_count]);
 	if (type == PEAL__WIRE_ERROR)
 		return peal__fail(failure, packet->error.code, "%s",
-				  packet->error.text);
+		                  packet->error.text);
 	return peal__fail(failure, type,
-			  type == -EPROTONOSUPPORT
-				  ? "the server speaks another major version "
-				    "of the protocol"
-				  : "the server's answer makes no sense");
+	                  type == -EPROTONOSUPPORT
+	                          ? "the server speaks another major version "
+	                            "of the protocol"
+	                          : "the server's answer makes no sense");
 }

@@ -27,7 +27,7 @@
  * -ETIMEDOUT, -EINVAL, -EMFILE.
  */
 int peal__connect(const char *name, uint64_t deadline_ns,
-		  struct peal_failure *failure, int *ret_fd);
+                  struct peal_failure *failure, int *ret_fd);
 
 /*
  * Send a sealed packet of @bytes and wait for the answer, which replaces it;
@@ -36,8 +36,8 @@ int peal__connect(const char *name, uint64_t deadline_ns,
  * is returned as its code, with its sentence.
  */
 int peal__exchange(int fd, union peal__packet *packet, size_t bytes,
-		   uint64_t deadline_ns, int *fds, size_t *fd_count,
-		   struct peal_failure *failure);
+                   uint64_t deadline_ns, int *fds, size_t *fd_count,
+                   struct peal_failure *failure);
 
 /* Has the other end of this socket gone? One system call, no wait. */
 bool peal__has_hung_up(int fd);

@@ -20,11 +20,12 @@
 #define SLEEP_MAX_NS PEAL__NS_PER_S /* a net below the proof, never needed */
 #endif
 #define DRAINED_PAUSES_MAX 64
+#define PASSES_PER_CHORES 16
 
 static bool was_forked(const struct peal_consumer *consumer)
 {
 	return PEAL_UNLIKELY(consumer->fork_generation !=
-			     peal__fork_generation());
+	                     peal__fork_generation());
 }
 
 /* The memory of one that has no regions and no admission. */
@@ -35,7 +36,8 @@ static void free_consumer(struct peal_consumer *consumer)
 	free(consumer);
 }
 
-static struct peal_consumer *allocate(const struct peal_consumer_options *options)
+static struct peal_consumer *
+allocate(const struct peal_consumer_options *options)
 {
 	struct peal_consumer *consumer =
 		aligned_alloc(64, (sizeof(*consumer) + 63) & ~(size_t)63);
@@ -65,7 +67,7 @@ static struct peal_consumer *allocate(const struct peal_consumer_options *option
 }
 
 static int open_consumer(const struct peal_consumer_options *options,
-			 struct peal_consumer *consumer)
+                         struct peal_consumer *consumer)
 {
 	int region_fds[PEAL__REGION_COUNT], error;
 	const char *label = options->name != NULL ? options->name : "";
@@ -74,19 +76,19 @@ static int open_consumer(const struct peal_consumer_options *options,
 		consumer->notify_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 		if (consumer->notify_fd < 0)
 			return peal__fail(options->ret_failure, -errno,
-					  "no descriptor to be had");
+			                  "no descriptor to be had");
 	}
-	error = peal__regions_open(consumer, label, region_fds,
-				   options->ret_failure);
+	error = peal__regions_open(consumer, label, options->numa_node,
+	                           region_fds, options->ret_failure);
 	if (error == 0) {
 		peal_doorbell_init(&consumer->sleeper, &consumer->arm_page->arm,
-				   &consumer->bell_page->seq,
-				   consumer->wait_mode == PEAL_WAIT_FD
-					   ? PEAL_DOORBELL_FD
-					   : PEAL_DOORBELL_FUTEX);
+		                   &consumer->bell_page->seq,
+		                   consumer->wait_mode == PEAL_WAIT_FD
+		                           ? PEAL_DOORBELL_FD
+		                           : PEAL_DOORBELL_FUTEX);
 		peal__spin_init(&consumer->spin,
-				(enum peal__spin_mode)options->spin_mode,
-				options->spin_ns);
+		                (enum peal__spin_mode)options->spin_mode,
+		                options->spin_ns);
 		error = peal__admission_open(consumer, options, region_fds);
 		if (error < 0) {
 			for (int i = 0; i < PEAL__REGION_COUNT; i++)
@@ -100,7 +102,7 @@ static int open_consumer(const struct peal_consumer_options *options,
 }
 
 int peal_consumer_open(const struct peal_consumer_options *options,
-		       struct peal_consumer **ret_consumer)
+                       struct peal_consumer **ret_consumer)
 {
 	struct peal_consumer_options known = PEAL_CONSUMER_OPTIONS_INIT;
 	struct peal_consumer *consumer;
@@ -109,11 +111,14 @@ int peal_consumer_open(const struct peal_consumer_options *options,
 
 	if (error < 0)
 		return error;
+	if (ret_consumer == NULL)
+		return peal__fail(known.ret_failure, -EINVAL,
+		                  "ret_consumer is NULL");
 	consumer = allocate(&known);
 	if (consumer == NULL)
 		return peal__fail(known.ret_failure, -ENOMEM,
-				  "not enough memory for %u slots",
-				  known.producer_max);
+		                  "not enough memory for %u slots",
+		                  known.producer_max);
 	error = open_consumer(&known, consumer);
 	errno = saved_errno;
 	if (error < 0) {
@@ -134,13 +139,14 @@ int peal_consumer_close(struct peal_consumer *consumer)
 	forked = was_forked(consumer);
 	if (!forked) {
 		peal__drain_end_turn(consumer);
-		peal__write_once(&consumer->status->state,
-				 PEAL__STATUS_CLOSED);
-		/* B9: pairs with B1: producers stop ringing, and look. */
+		peal__write_once(&consumer->status->state, PEAL__STATUS_CLOSED);
+		/* B9: pairs with B1 and B10: producers stop ringing, and
+		 * look. */
 		__atomic_store_n(&consumer->arm_page->arm,
-				 ++consumer->sleeper.epoch << 2 |
-					 PEAL_DOORBELL_CLOSED,
-				 __ATOMIC_SEQ_CST);
+		                 ++consumer->sleeper.epoch << 2 |
+		                         PEAL_DOORBELL_CLOSED,
+		                 __ATOMIC_SEQ_CST);
+		PEAL__HOOK("close: marked");
 	}
 	peal__admission_close(consumer, forked);
 	if (!forked)
@@ -153,17 +159,13 @@ int peal_consumer_close(struct peal_consumer *consumer)
 }
 
 /* A message of the current slot, if there is one. 0, -EAGAIN, -EPROTO. */
-static inline int take_message(struct peal_consumer *consumer,
-			       struct peal__slot *slot,
-			       struct peal_message *ret_message)
+static inline int take_message(struct peal__slot *slot,
+                               struct peal_message *ret_message)
 {
 	int error = peal_ring_peek(&slot->rx, ret_message);
 
 	if (PEAL_UNLIKELY(error < 0))
 		return error;
-	peal__scan_moved(&consumer->scan, slot);
-	consumer->turn_left--;
-	consumer->drained_count++;
 	ret_message->peer = slot->peer;
 	slot->message_count++;
 	slot->payload_bytes += ret_message->data_bytes;
@@ -173,8 +175,18 @@ static inline int take_message(struct peal_consumer *consumer,
 static void begin_turn(struct peal_consumer *consumer, struct peal__slot *slot)
 {
 	consumer->current = slot;
-	consumer->turn_left = consumer->turn_budget;
+	consumer->turn_end = slot->message_count + consumer->turn_budget;
 	consumer->peer_cpu = &slot->segment->word.cpu;
+}
+
+/* What is mostly done in a pause must not wait for ever when there is none: a
+ * producer may sleep until it is settled, and in fd mode nobody else looks at
+ * the door. */
+static __attribute__((noinline)) void do_chores(struct peal_consumer *consumer)
+{
+	peal__drain_settle_all(consumer);
+	if (consumer->wait_mode == PEAL_WAIT_FD)
+		peal__admission_run(consumer->admission, 0);
 }
 
 /*
@@ -182,38 +194,43 @@ static void begin_turn(struct peal_consumer *consumer, struct peal__slot *slot)
  * anything the current slot keeps its turn, so that its next message is found
  * without a search.
  */
-static __attribute__((noinline)) int
-peek_next(struct peal_consumer *consumer, struct peal_message *ret_message)
+static __attribute__((noinline)) int peek_next(struct peal_consumer *consumer,
+                                               struct peal_message *ret_message)
 {
 	uint32_t slot_index;
 	int error;
 
 	peal__drain_end_turn(consumer);
+	if (PEAL_UNLIKELY(++consumer->pass_count % PASSES_PER_CHORES == 0))
+		do_chores(consumer);
 	peal__drain_take_changes(consumer);
+	if (consumer->current != NULL)
+		consumer->turn_end = consumer->current->message_count +
+		                     consumer->turn_budget;
 	while ((slot_index = peal__scan_next(&consumer->scan)) != UINT32_MAX) {
 		struct peal__slot *slot = &consumer->slots[slot_index];
 
 		begin_turn(consumer, slot);
-		error = take_message(consumer, slot, ret_message);
+		error = take_message(slot, ret_message);
 		if (error == 0)
 			return 0;
 		/* What the scan saw cannot go away by itself. */
 		peal__drain_finish(consumer, slot, -EPROTO);
 	}
-	consumer->turn_left = consumer->turn_budget;
 	return -EAGAIN;
 }
 
 int peal_consumer_peek(struct peal_consumer *consumer,
-		       struct peal_message *ret_message)
+                       struct peal_message *ret_message)
 {
 	struct peal__slot *slot = consumer->current;
 	int error;
 
 	if (was_forked(consumer))
 		return -ESTALE;
-	if (PEAL_LIKELY(slot != NULL && consumer->turn_left > 0)) {
-		error = take_message(consumer, slot, ret_message);
+	if (PEAL_LIKELY(slot != NULL &&
+	                slot->message_count != consumer->turn_end)) {
+		error = take_message(slot, ret_message);
 		if (PEAL_LIKELY(error == 0))
 			return 0;
 		if (error == -EPROTO)
@@ -223,7 +240,7 @@ int peal_consumer_peek(struct peal_consumer *consumer,
 }
 
 void peal_consumer_release(struct peal_consumer *consumer,
-			   const struct peal_message *message)
+                           const struct peal_message *message)
 {
 	struct peal__slot *slot;
 
@@ -234,20 +251,25 @@ void peal_consumer_release(struct peal_consumer *consumer,
 	/* A slot we know is ours until we finish it, so its generation may be
 	 * looked at; another's message has another generation. */
 	if (PEAL_UNLIKELY(!slot->known ||
-			  slot->peer.generation != message->peer.generation))
+	                  slot->peer.generation != message->peer.generation))
 		return;
 	peal_ring_release(&slot->rx, message->peal__end);
 	if (PEAL_UNLIKELY(slot->rx.released - slot->rx.told >=
-			  slot->tell_bytes))
-		peal__drain_tell(consumer, slot);
-	if (PEAL_UNLIKELY(slot->drain_end != UINT64_MAX &&
-			  slot != consumer->current))
-		peal__drain_check(consumer, slot);
+	                  slot->tell_bytes))
+		peal__drain_released(consumer, slot);
 }
 
 bool peal_consumer_has_data(const struct peal_consumer *consumer)
 {
-	return !was_forked(consumer) && peal__scan_has_data(&consumer->scan);
+	const struct peal__slot *current = consumer->current;
+
+	if (was_forked(consumer))
+		return false;
+	if (current == NULL)
+		return peal__scan_has_data(&consumer->scan, UINT32_MAX);
+	/* In the middle of a turn the scan does not know how far it went. */
+	return peal_ring_has_data(&current->rx) ||
+	       peal__scan_has_data(&consumer->scan, current->peer.slot_index);
 }
 
 void peal_consumer_notify(struct peal_consumer *consumer)
@@ -256,8 +278,8 @@ void peal_consumer_notify(struct peal_consumer *consumer)
 		return;
 	/* N1: pairs with N2 in take_notice(). */
 	__atomic_store_n(&consumer->notified, 1, __ATOMIC_RELEASE);
-	peal_doorbell_notify(&consumer->arm_page->arm, &consumer->bell_page->seq,
-			     consumer->notify_fd);
+	peal_doorbell_notify(&consumer->arm_page->arm,
+	                     &consumer->bell_page->seq, consumer->notify_fd);
 }
 
 static bool look_soon(void *object)
@@ -271,7 +293,7 @@ static bool look_final(void *object)
 {
 	struct peal_consumer *consumer = object;
 
-	return peal__scan_has_data(&consumer->scan);
+	return peal__scan_has_data(&consumer->scan, UINT32_MAX);
 }
 
 /* Idle for a moment: what was put off for the sake of speed is done now. */
@@ -287,7 +309,7 @@ static void settle(void *object)
 		peal__write_once(&consumer->arm_page->cpu, cpu);
 	}
 	peal__write_once(&consumer->status->sleep_count,
-			 consumer->spin.sleep_count);
+	                 consumer->spin.sleep_count);
 	/* Nobody else admits in fd mode, and a spin may go on for ever. */
 	if (consumer->wait_mode == PEAL_WAIT_FD)
 		peal__admission_run(consumer->admission, 0);
@@ -299,7 +321,7 @@ static int sleep_in_epoll(void *object, uint64_t deadline_ns)
 	struct peal_consumer *consumer = object;
 	int saved_errno = errno;
 	int count = peal__admission_run(consumer->admission,
-					peal__deadline_to_poll_ms(deadline_ns));
+	                                peal__deadline_to_poll_ms(deadline_ns));
 
 	errno = saved_errno;
 	return count > 0 || peal__clock_ns() < deadline_ns ? 0 : -ETIMEDOUT;
@@ -313,13 +335,14 @@ static bool take_notice(struct peal_consumer *consumer)
 	/* N2: pairs with N1; the plain look first, since it is mostly 0. */
 	return peal__read_once(&consumer->notified) != 0 &&
 	       __atomic_exchange_n(&consumer->notified, 0, __ATOMIC_ACQUIRE) !=
-		       0;
+	               0;
 }
 
 /* Past the deadline, or asked not to wait. */
 static int look_once(const struct peal_consumer *consumer)
 {
-	return peal__scan_has_data(&consumer->scan) ? 0 : -ETIMEDOUT;
+	return peal__scan_has_data(&consumer->scan, UINT32_MAX) ? 0
+	                                                        : -ETIMEDOUT;
 }
 
 /* Who has just drained several messages steals the line from a producer that
@@ -344,7 +367,7 @@ int peal_consumer_wait(struct peal_consumer *consumer, uint64_t timeout_ns)
 		.final = look_final,
 		.settle = settle,
 		.sleep = consumer->wait_mode == PEAL_WAIT_FD ? sleep_in_epoll
-							     : NULL,
+	                                                     : NULL,
 		.object = consumer,
 	};
 	struct peal__spin_limit limit = {timeout_ns, 0, SLEEP_MAX_NS};
@@ -362,7 +385,7 @@ int peal_consumer_wait(struct peal_consumer *consumer, uint64_t timeout_ns)
 		/* Anew every time: its segment goes with its producer. */
 		look.peer_cpu = consumer->peer_cpu;
 		result = peal__spin_wait(&consumer->spin, &consumer->sleeper,
-					 &look, &limit);
+		                         &look, &limit);
 		if (result == PEAL__SPIN_WORK)
 			return 0;
 		if (result == -ETIMEDOUT)
@@ -387,11 +410,12 @@ int peal_consumer_prepare(struct peal_consumer *consumer)
 	if (consumer->wait_mode != PEAL_WAIT_FD)
 		return -EINVAL;
 	peal__drain_end_turn(consumer);
-	if (take_notice(consumer) || peal__scan_has_data(&consumer->scan))
+	if (take_notice(consumer) ||
+	    peal__scan_has_data(&consumer->scan, UINT32_MAX))
 		return 1;
 	peal__drain_settle_all(consumer);
 	peal_doorbell_arm(&consumer->sleeper);
-	if (!peal__scan_has_data(&consumer->scan) &&
+	if (!peal__scan_has_data(&consumer->scan, UINT32_MAX) &&
 	    !peal_doorbell_changed(&consumer->sleeper))
 		return 0;
 	peal_doorbell_disarm(&consumer->sleeper);
@@ -416,8 +440,8 @@ int peal_consumer_dispatch(struct peal_consumer *consumer)
 }
 
 int peal_consumer_peer_info(const struct peal_consumer *consumer,
-			    struct peal_peer peer,
-			    struct peal_peer_info *ret_info)
+                            struct peal_peer peer,
+                            struct peal_peer_info *ret_info)
 {
 	const struct peal__slot *slot;
 
@@ -431,7 +455,7 @@ int peal_consumer_peer_info(const struct peal_consumer *consumer,
 }
 
 int peal_consumer_stats(const struct peal_consumer *consumer,
-			struct peal_consumer_stats *ret_stats)
+                        struct peal_consumer_stats *ret_stats)
 {
 	if (was_forked(consumer))
 		return -ESTALE;

@@ -19,6 +19,7 @@ static void settle(struct peal_consumer *consumer, struct peal__slot *slot)
 		slot->unsettled = false;
 		consumer->unsettled_count--;
 	}
+	PEAL__HOOK("drain: told");
 	arm = peal__doorbell_armed(&slot->space);
 	if (PEAL_LIKELY(arm == 0))
 		return;
@@ -58,7 +59,7 @@ void peal__drain_settle_all(struct peal_consumer *consumer)
 /* Counters go to the status region once a turn; nobody waits for them. The
  * clock is read when there was a pause, or it is time. */
 static void show_counters(struct peal_consumer *consumer,
-			  const struct peal__slot *slot)
+                          const struct peal__slot *slot)
 {
 	struct peal__status_slot *row =
 		&consumer->status_slots[slot->peer.slot_index];
@@ -88,10 +89,22 @@ void peal__drain_end_turn(struct peal_consumer *consumer)
 	if (slot->rx.released != slot->rx.told)
 		peal__drain_tell(consumer, slot);
 	if (slot->message_count != slot->shown_count) {
+		peal__scan_moved(&consumer->scan, slot);
+		consumer->drained_count +=
+			(uint32_t)(slot->message_count - slot->shown_count);
 		slot->shown_count = slot->message_count;
 		show_counters(consumer, slot);
 	}
 	if (PEAL_UNLIKELY(slot->drain_end != UINT64_MAX))
+		peal__drain_check(consumer, slot);
+}
+
+void peal__drain_released(struct peal_consumer *consumer,
+                          struct peal__slot *slot)
+{
+	if (slot->drain_end == UINT64_MAX)
+		peal__drain_tell(consumer, slot);
+	else if (slot != consumer->current)
 		peal__drain_check(consumer, slot);
 }
 
@@ -103,7 +116,7 @@ void peal__drain_check(struct peal_consumer *consumer, struct peal__slot *slot)
 }
 
 void peal__drain_finish(struct peal_consumer *consumer, struct peal__slot *slot,
-			int error)
+                        int error)
 {
 	struct peal_consumer_stats *totals = &consumer->totals;
 
@@ -116,21 +129,28 @@ void peal__drain_finish(struct peal_consumer *consumer, struct peal__slot *slot,
 	if (consumer->peer_cpu == &slot->segment->word.cpu)
 		consumer->peer_cpu = NULL;
 	peal__scan_remove(&consumer->scan, slot->peer.slot_index);
+	/* Counted once: in the row of the slot or among the past ones. */
+	peal__write_once(
+		&consumer->status_slots[slot->peer.slot_index].message_count,
+		0);
+	peal__write_once(
+		&consumer->status_slots[slot->peer.slot_index].payload_bytes,
+		0);
 	totals->message_count += slot->message_count;
 	totals->payload_bytes += slot->payload_bytes;
 	peal__write_once(&consumer->status->past_message_count,
-			 totals->message_count);
+	                 totals->message_count);
 	peal__write_once(&consumer->status->past_payload_bytes,
-			 totals->payload_bytes);
+	                 totals->payload_bytes);
 	if (error != 0) {
 		uint64_t left = peal__read_once(&slot->segment->word.position) -
-				slot->rx.head;
+		                slot->rx.head;
 
 		/* How much is lost is the client's word, within its ring. */
 		if (left <= slot->ring_bytes)
 			totals->dropped_bytes += left;
 		peal__write_once(&consumer->status->dropped_bytes,
-				 totals->dropped_bytes);
+		                 totals->dropped_bytes);
 	}
 	slot->known = false;
 	slot->evict_error = error;
@@ -146,7 +166,7 @@ static void take(struct peal_consumer *consumer, struct peal__slot *slot)
 	uint8_t *base = slot->mapping.address;
 
 	peal_ring_rx_init(&slot->rx, base + slot->page_bytes, slot->ring_bytes,
-			  slot->start, &segment->request_released);
+	                  slot->start, &segment->request_released);
 	slot->space = (struct peal_ringer){
 		.arm = &segment->space.arm,
 		.seq = &segment->space.seq,
@@ -165,17 +185,17 @@ static void take(struct peal_consumer *consumer, struct peal__slot *slot)
 void peal__drain_take_changes(struct peal_consumer *consumer)
 {
 	/* S3: pairs with S4 in peal__admission_announce(). */
-	uint32_t changes = __atomic_load_n(&consumer->changes,
-					   __ATOMIC_ACQUIRE);
+	uint32_t changes =
+		__atomic_load_n(&consumer->changes, __ATOMIC_ACQUIRE);
 
 	if (changes == consumer->changes_seen)
 		return;
 	consumer->changes_seen = changes;
 	for (uint32_t i = 0; i < consumer->slot_max; i++) {
 		struct peal__slot *slot = &consumer->slots[i];
-		/* S5: pairs with S6 in admission, which made the slot. */
-		uint32_t state = __atomic_load_n(&slot->state,
-						 __ATOMIC_ACQUIRE);
+		/* S5: pairs with S6 and S13 in seat.c, which made the slot. */
+		uint32_t state =
+			__atomic_load_n(&slot->state, __ATOMIC_ACQUIRE);
 
 		if (state != PEAL__SLOT_LIVE && state != PEAL__SLOT_HUNG_UP)
 			continue;
@@ -186,6 +206,7 @@ void peal__drain_take_changes(struct peal_consumer *consumer)
 		/* Whoever still maps the ring may go on writing; what was
 		 * published before the death is within one capacity. */
 		slot->drain_end = slot->rx.told + slot->ring_bytes;
+		slot->tell_bytes = 0; /* every release is looked at */
 		peal__drain_check(consumer, slot);
 	}
 }

@@ -22,7 +22,7 @@ static bool contains(const uint32_t *ids, size_t count, uint32_t id)
 }
 
 static bool is_allowed(const struct peal_consumer_options *options,
-		       const struct peal_peer_info *info)
+                       const struct peal_peer_info *info)
 {
 	if (contains(options->allow_uid, options->allow_uid_count, info->uid) ||
 	    contains(options->allow_gid, options->allow_gid_count, info->gid))
@@ -38,7 +38,7 @@ static bool is_trusted(const struct peal_peer_info *info)
 
 /* How many seats this user has, the one that asks not counted. */
 static uint32_t seats_of(const struct peal__admission *admission,
-			 const struct peal__seat *asking)
+                         const struct peal__seat *asking)
 {
 	uint32_t count = 0;
 
@@ -57,7 +57,7 @@ static struct peal__slot *find_free_slot(struct peal_consumer *consumer)
 	for (uint32_t i = 0; i < consumer->slot_max; i++) {
 		/* Relaxed: only this thread makes a slot free. */
 		uint32_t state = __atomic_load_n(&consumer->slots[i].state,
-						 __ATOMIC_RELAXED);
+		                                 __ATOMIC_RELAXED);
 
 		if (state == PEAL__SLOT_FREE &&
 		    consumer->slots[i].segment == NULL)
@@ -68,47 +68,47 @@ static struct peal__slot *find_free_slot(struct peal_consumer *consumer)
 
 /* 0, or why not: a code, and a sentence in @failure. */
 static int check_caps(const struct peal__admission *admission,
-		      const struct peal__seat *seat,
-		      const struct peal__slot *slot, uint64_t ring_bytes,
-		      struct peal_failure *failure)
+                      const struct peal__seat *seat,
+                      const struct peal__slot *slot, uint64_t ring_bytes,
+                      struct peal_failure *failure)
 {
 	const struct peal_consumer_options *options = &admission->options;
 	uint32_t uid_max = options->producer_per_uid_max;
 
 	if (slot == NULL)
 		return peal__fail(failure, -EBUSY,
-				  "the server has all of its %u slots taken; "
-				  "raise producer_max",
-				  options->producer_max);
+		                  "the server has all of its %u slots taken; "
+		                  "raise producer_max",
+		                  options->producer_max);
 	if (uid_max != 0 && seats_of(admission, seat) >= uid_max)
 		return peal__fail(failure, -EBUSY,
-				  "user %u has all of the %u slots that one "
-				  "user may have; raise producer_per_uid_max",
-				  seat->info.uid, uid_max);
+		                  "user %u has all of the %u slots that one "
+		                  "user may have; raise producer_per_uid_max",
+		                  seat->info.uid, uid_max);
 	if (ring_bytes < options->ring_min_bytes ||
 	    ring_bytes > options->ring_max_bytes)
 		return peal__fail(failure, -EMSGSIZE,
-				  "ring_bytes is %llu; this server allows %llu "
-				  "to %llu",
-				  (unsigned long long)ring_bytes,
-				  (unsigned long long)options->ring_min_bytes,
-				  (unsigned long long)options->ring_max_bytes);
+		                  "ring_bytes is %llu; this server allows %llu "
+		                  "to %llu",
+		                  (unsigned long long)ring_bytes,
+		                  (unsigned long long)options->ring_min_bytes,
+		                  (unsigned long long)options->ring_max_bytes);
 	if ((ring_bytes & (ring_bytes - 1)) != 0)
 		return peal__fail(failure, -EINVAL,
-				  "ring_bytes is %llu, which is no power of "
-				  "two",
-				  (unsigned long long)ring_bytes);
-	if (ring_bytes > options->segment_total_max_bytes -
-				 admission->segment_total_bytes)
+		                  "ring_bytes is %llu, which is no power of "
+		                  "two",
+		                  (unsigned long long)ring_bytes);
+	if (ring_bytes >
+	    options->segment_total_max_bytes - admission->segment_total_bytes)
 		return peal__fail(failure, -EBUSY,
-				  "the rings of this server may not take more "
-				  "memory; raise segment_total_max_bytes");
+		                  "the rings of this server may not take more "
+		                  "memory; raise segment_total_max_bytes");
 	return 0;
 }
 
 /* Send WELCOME; a queue that is full is somebody who does not listen. */
 static int welcome(struct peal__seat *seat, struct peal__welcome *welcome,
-		   const int *fds, size_t fd_count)
+                   const int *fds, size_t fd_count)
 {
 	union peal__packet packet = {.welcome = *welcome};
 	size_t bytes = peal__wire_seal(&packet, PEAL__WIRE_WELCOME);
@@ -118,8 +118,8 @@ static int welcome(struct peal__seat *seat, struct peal__welcome *welcome,
 }
 
 static void grant_observer(struct peal__admission *admission,
-			   struct peal__seat *seat,
-			   const struct peal__hello *hello)
+                           struct peal__seat *seat,
+                           const struct peal__hello *hello)
 {
 	struct peal__welcome answer = {
 		.nonce = hello->nonce,
@@ -128,7 +128,7 @@ static void grant_observer(struct peal__admission *admission,
 	};
 
 	if (welcome(seat, &answer, &admission->region_fds[PEAL__REGION_STATUS],
-		    1) < 0) {
+	            1) < 0) {
 		peal__seat_refuse(admission, seat, 0, NULL);
 		return;
 	}
@@ -138,9 +138,9 @@ static void grant_observer(struct peal__admission *admission,
 
 /* Make the slot's segment and hand it over. 0 or -errno with a sentence. */
 static int grant_slot(struct peal__admission *admission,
-		      struct peal__seat *seat, struct peal__slot *slot,
-		      const struct peal__hello *hello,
-		      struct peal_failure *failure)
+                      struct peal__seat *seat, struct peal__slot *slot,
+                      const struct peal__hello *hello,
+                      struct peal_failure *failure)
 {
 	bool trusted = is_trusted(&seat->info);
 	uint32_t flags = admission->options.memory_flags;
@@ -155,7 +155,7 @@ static int grant_slot(struct peal__admission *admission,
 	if (!trusted)
 		flags &= ~(uint32_t)PEAL_MEMORY_HUGE;
 	error = peal__segment_open(slot, flags, admission->options.numa_node,
-				   &fds[1], failure);
+	                           &fds[1], failure);
 	if (error < 0)
 		return error;
 	answer.page_bytes = (uint32_t)slot->page_bytes;
@@ -164,19 +164,19 @@ static int grant_slot(struct peal__admission *admission,
 	slot->socket_fd = seat->socket.fd;
 	slot->evict_error = 0;
 	seat->slot = slot;
-	admission->segment_total_bytes +=
-		peal__segment_bytes(slot->page_bytes, slot->ring_bytes);
+	/* The rings alone, as the cap has them: the sum stays below it. */
+	admission->segment_total_bytes += slot->ring_bytes;
 	fds[0] = admission->region_fds[PEAL__REGION_ARM];
 	fds[2] = admission->region_fds[PEAL__REGION_BELL];
 	error = welcome(seat, &answer, fds, trusted ? 3 : 2);
 	close(fds[1]);
 	return error < 0 ? peal__fail(failure, error, "WELCOME was not read")
-			 : 0;
+	                 : 0;
 }
 
 static void grant_producer(struct peal__admission *admission,
-			   struct peal__seat *seat,
-			   const struct peal__hello *hello)
+                           struct peal__seat *seat,
+                           const struct peal__hello *hello)
 {
 	struct peal__slot *slot = find_free_slot(admission->consumer);
 	uint64_t ring_bytes = hello->request_ring_bytes;
@@ -199,20 +199,20 @@ static void grant_producer(struct peal__admission *admission,
 }
 
 void peal__grant(struct peal__admission *admission, struct peal__seat *seat,
-		 const struct peal__hello *hello)
+                 const struct peal__hello *hello)
 {
 	struct peal_failure failure;
 
 	if (hello->abi != PEAL__WIRE_ABI) {
 		peal__seat_refuse(admission, seat, -EPROTONOSUPPORT,
-				  "the shapes of shared memory differ: build "
-				  "both sides with the same major version");
+		                  "the shapes of shared memory differ: build "
+		                  "both sides with the same major version");
 	} else if (!is_allowed(&admission->options, &seat->info) ||
-		   seat->info.uid == OVERFLOW_UID) {
+	           seat->info.uid == OVERFLOW_UID) {
 		peal__fail(&failure, -EACCES,
-			   "user %u is not allowed here; see allow_uid and "
-			   "allow_gid",
-			   seat->info.uid);
+		           "user %u is not allowed here; see allow_uid and "
+		           "allow_gid",
+		           seat->info.uid);
 		peal__seat_refuse(admission, seat, -EACCES, failure.text);
 	} else if (hello->role == PEAL__ROLE_OBSERVER) {
 		grant_observer(admission, seat, hello);
@@ -220,30 +220,30 @@ void peal__grant(struct peal__admission *admission, struct peal__seat *seat,
 		grant_producer(admission, seat, hello);
 	} else {
 		peal__seat_refuse(admission, seat, -EPROTONOSUPPORT,
-				  "this server takes producers and observers; "
-				  "it answers no calls");
+		                  "this server takes producers and observers; "
+		                  "it answers no calls");
 	}
 }
 
 static void copy_words(struct peal__status_slot *row,
-		       const struct peal__slot *slot)
+                       const struct peal__slot *slot)
 {
 	const struct peal__client_word *word = &slot->segment->word;
 	uint64_t fill = peal__read_once(&word->position) -
-			peal__read_once(&slot->segment->request_released);
+	                peal__read_once(&slot->segment->request_released);
 
 	/* Both are words that the client can write. */
 	if (fill > slot->ring_bytes)
 		fill = 0;
 	peal__write_once(&row->client_fill_bytes, fill);
 	peal__write_once(&row->client_full_count,
-			 peal__read_once(&word->full_count));
+	                 peal__read_once(&word->full_count));
 	peal__write_once(&row->client_blocked_ns,
-			 peal__read_once(&word->blocked_ns));
+	                 peal__read_once(&word->blocked_ns));
 }
 
 void peal__grant_refresh(struct peal__admission *admission,
-			 struct peal__seat *observer)
+                         struct peal__seat *observer)
 {
 	struct peal_consumer *consumer = admission->consumer;
 	union peal__packet packet;
@@ -252,13 +252,14 @@ void peal__grant_refresh(struct peal__admission *admission,
 		const struct peal__slot *slot = admission->seats[i].slot;
 
 		if (slot != NULL)
-			copy_words(&consumer->status_slots[slot->peer.slot_index],
-				   slot);
+			copy_words(
+				&consumer->status_slots[slot->peer.slot_index],
+				slot);
 	}
 	peal__write_once(&consumer->status->looked_ns, peal__clock_ns());
 	/* An observer that does not listen is told the next time. */
 	if (peal__pass_send(observer->socket.fd, &packet,
-			    peal__wire_seal(&packet, PEAL__WIRE_STATUS), NULL,
-			    0) < 0)
+	                    peal__wire_seal(&packet, PEAL__WIRE_STATUS), NULL,
+	                    0) < 0)
 		return;
 }

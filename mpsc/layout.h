@@ -24,9 +24,9 @@
 #define PEAL__LAYOUT_VERSION 1
 #define PEAL__LINE 64
 
-#define PEAL__ARM_MAGIC UINT64_C(0x31304d5241414550)	 /* "PEAARM01" */
+#define PEAL__ARM_MAGIC UINT64_C(0x31304d5241414550)     /* "PEAARM01" */
 #define PEAL__SEGMENT_MAGIC UINT64_C(0x3130474553414550) /* "PEASEG01" */
-#define PEAL__STATUS_MAGIC UINT64_C(0x3130545341414550)	 /* "PEAAST01" */
+#define PEAL__STATUS_MAGIC UINT64_C(0x3130545341414550)  /* "PEAAST01" */
 
 #define PEAL__ARM_BYTES 4096
 #define PEAL__BELL_BYTES 4096
@@ -110,7 +110,7 @@ PEAL__AT(peal__segment, request_released, 320);
 PEAL__AT(peal__segment, response_released, 384);
 PEAL__AT(peal__segment, word, 448);
 _Static_assert(sizeof(struct peal__segment) <= PEAL__SEGMENT_HEADER_BYTES,
-	       "the header is one page");
+               "the header is one page");
 
 enum { PEAL__STATUS_OPEN = 1, PEAL__STATUS_CLOSED = 2 };
 
@@ -122,7 +122,7 @@ struct peal__status_server {
 	uint32_t slot_bytes;
 	int32_t pid; /* as the server sees itself */
 	uint32_t uid;
-	uint32_t state; /* PEAL__STATUS_OPEN, ... */
+	uint32_t state;                 /* PEAL__STATUS_OPEN, ... */
 	_Alignas(8) uint64_t opened_ns; /* CLOCK_MONOTONIC, all of them */
 	char name[72];
 

@@ -10,8 +10,11 @@
 #include <unistd.h>
 
 #include "base/failure.h"
+#include "base/hooks.h"
 
-#define BACKLOG 128
+/* Those who gave up waiting stay queued until they are accepted, so a server
+ * that is stuck for a while needs a long queue. */
+#define BACKLOG 4096
 
 #ifndef SO_PASSRIGHTS /* Linux 6.16 */
 #define SO_PASSRIGHTS 83
@@ -30,36 +33,37 @@ static void refuse_descriptors(int fd)
 }
 
 static int bind_path(const char *path, uint32_t mode,
-		     struct peal_failure *failure, int *ret_fd)
+                     struct peal_failure *failure, int *ret_fd)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	int error = 0;
 	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK,
-			0);
+	                0);
 
 	if (fd < 0)
 		return peal__fail(failure, -errno, "no socket to be had: %s",
-				  strerrordesc_np(errno));
+		                  strerrordesc_np(errno));
 	strcpy(address.sun_path, path);
 	/* Nobody may connect before listen(2), so the time between bind and
 	 * chmod lets nobody in. */
 	if (bind(fd, (struct sockaddr *)&address, sizeof(address)) != 0 ||
 	    chmod(path, mode) != 0)
 		error = -errno;
+	PEAL__HOOK("listen: bound");
 	refuse_descriptors(fd);
 	if (error == 0 && listen(fd, BACKLOG) != 0)
 		error = -errno;
 	if (error < 0) {
 		close(fd);
 		return peal__fail(failure, error, "cannot listen at %.90s: %s",
-				  path, strerrordesc_np(-error));
+		                  path, strerrordesc_np(-error));
 	}
 	*ret_fd = fd;
 	return 0;
 }
 
 static int take_listener(int given_fd, struct peal_failure *failure,
-			 int *ret_fd)
+                         int *ret_fd)
 {
 	int type = 0, listening = 0, fd;
 	socklen_t bytes = sizeof(int);
@@ -67,23 +71,33 @@ static int take_listener(int given_fd, struct peal_failure *failure,
 	if (getsockopt(given_fd, SOL_SOCKET, SO_TYPE, &type, &bytes) != 0 ||
 	    type != SOCK_SEQPACKET ||
 	    getsockopt(given_fd, SOL_SOCKET, SO_ACCEPTCONN, &listening,
-		       &bytes) != 0 ||
+	               &bytes) != 0 ||
 	    !listening)
 		return peal__fail(failure, -EINVAL,
-				  "options.listen_fd is not a listening "
-				  "SOCK_SEQPACKET socket");
+		                  "options.listen_fd is not a listening "
+		                  "SOCK_SEQPACKET socket");
 	fd = fcntl(given_fd, F_DUPFD_CLOEXEC, 0);
 	if (fd < 0)
 		return peal__fail(failure, -errno, "no descriptor to be had");
 	fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
 	refuse_descriptors(fd);
+	/* Clients are told who listened: that is us now, and no longer the
+	 * service manager that made the socket. */
+	if (listen(fd, BACKLOG) != 0) {
+		int error = -errno;
+
+		close(fd);
+		return peal__fail(failure, error,
+		                  "cannot listen on options.listen_fd: %s",
+		                  strerrordesc_np(-error));
+	}
 	*ret_fd = fd;
 	return 0;
 }
 
 int peal__listen(const struct peal_consumer_options *options,
-		 char path[PEAL__PATH_BYTES], int *ret_listen_fd,
-		 int *ret_lock_fd)
+                 char path[PEAL__PATH_BYTES], int *ret_listen_fd,
+                 int *ret_lock_fd)
 {
 	struct peal_failure *failure = options->ret_failure;
 	int error;
@@ -92,7 +106,7 @@ int peal__listen(const struct peal_consumer_options *options,
 	*ret_lock_fd = -1;
 	if (options->listen_fd >= 0)
 		return take_listener(options->listen_fd, failure,
-				     ret_listen_fd);
+		                     ret_listen_fd);
 	error = peal__name_for_server(options->name, path, failure);
 	if (error == 0)
 		error = peal__name_lock(path, ret_lock_fd, failure);

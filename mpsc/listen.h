@@ -18,7 +18,7 @@
  * 0 or -errno.
  */
 int peal__listen(const struct peal_consumer_options *options,
-		 char path[PEAL__PATH_BYTES], int *ret_listen_fd,
-		 int *ret_lock_fd);
+                 char path[PEAL__PATH_BYTES], int *ret_listen_fd,
+                 int *ret_lock_fd);
 
 #endif

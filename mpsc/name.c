@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/failure.h"
+#include "base/hooks.h"
 
 #define SYSTEM_DIRECTORY "/run/peal"
 #define LOCK_SUFFIX ".lock"
@@ -40,31 +41,32 @@ int peal__name_check(const char *name, struct peal_failure *failure)
 	if (strchr(name, '/') != NULL) {
 		if (bytes + sizeof(LOCK_SUFFIX) > PEAL__PATH_BYTES)
 			return peal__fail(failure, -EINVAL,
-					  "options.name is a path of more than "
-					  "%zu bytes",
-					  PEAL__PATH_BYTES -
-						  sizeof(LOCK_SUFFIX));
+			                  "options.name is a path of more than "
+			                  "%zu bytes",
+			                  PEAL__PATH_BYTES -
+			                          sizeof(LOCK_SUFFIX));
 		return 0;
 	}
 	if (bytes > PEAL__NAME_MAX)
 		return peal__fail(failure, -EINVAL,
-				  "options.name is longer than %d bytes",
-				  PEAL__NAME_MAX);
+		                  "options.name is longer than %d bytes",
+		                  PEAL__NAME_MAX);
 	for (const char *byte = name; *byte != '\0'; byte++)
 		if (!is_name_byte(*byte))
-			return peal__fail(failure, -EINVAL,
-					  "options.name has a character other "
-					  "than letters, digits, '.', '_', '-'");
-	if (*name == '.' || (bytes > 5 && strcmp(name + bytes - 5,
-						 LOCK_SUFFIX) == 0))
+			return peal__fail(
+				failure, -EINVAL,
+				"options.name has a character other "
+				"than letters, digits, '.', '_', '-'");
+	if (*name == '.' ||
+	    (bytes > 5 && strcmp(name + bytes - 5, LOCK_SUFFIX) == 0))
 		return peal__fail(failure, -EINVAL,
-				  "options.name begins with '.' or ends in "
-				  "'.lock'");
+		                  "options.name begins with '.' or ends in "
+		                  "'.lock'");
 	return 0;
 }
 
 static bool fill_place(struct place *place, bool must_be_ours, mode_t mode,
-		       const char *format, const char *text)
+                       const char *format, const char *text)
 {
 	int bytes;
 
@@ -108,7 +110,7 @@ static int check_place(const struct place *place)
 	if (!place->must_be_ours) /* the user's choice may be a link */
 		return stat(place->path, &status) != 0 ? -errno
 		       : S_ISDIR(status.st_mode)       ? 0
-						       : -ENOTDIR;
+		                                       : -ENOTDIR;
 	if (!S_ISDIR(status.st_mode) || status.st_uid != geteuid() ||
 	    (status.st_mode & 022) != 0)
 		return -EACCES;
@@ -126,20 +128,21 @@ int peal__name_directory(unsigned int index, char path[PEAL__PATH_BYTES])
 }
 
 static int join(const char *directory, const char *name,
-		char path[PEAL__PATH_BYTES], struct peal_failure *failure)
+                char path[PEAL__PATH_BYTES], struct peal_failure *failure)
 {
 	int bytes = snprintf(path, PEAL__PATH_BYTES, "%s/%s", directory, name);
 
 	if (bytes < 0 || (size_t)bytes + sizeof(LOCK_SUFFIX) > PEAL__PATH_BYTES)
-		return peal__fail(failure, -EINVAL,
-				  "the path of this name, in %.80s, is too long "
-				  "for a socket",
-				  directory);
+		return peal__fail(
+			failure, -EINVAL,
+			"the path of this name, in %.80s, is too long "
+			"for a socket",
+			directory);
 	return 0;
 }
 
 int peal__name_for_server(const char *name, char path[PEAL__PATH_BYTES],
-			  struct peal_failure *failure)
+                          struct peal_failure *failure)
 {
 	struct place places[PEAL__NAME_DIRECTORY_MAX];
 	int error = peal__name_check(name, failure);
@@ -154,19 +157,19 @@ int peal__name_for_server(const char *name, char path[PEAL__PATH_BYTES],
 	find_places(places);
 	if (mkdir(places[0].path, places[0].mode) != 0 && errno != EEXIST)
 		return peal__fail(failure, -errno, "cannot make %.90s: %s",
-				  places[0].path, strerrordesc_np(errno));
+		                  places[0].path, strerrordesc_np(errno));
 	error = check_place(&places[0]);
 	if (error < 0)
 		return peal__fail(failure, error,
-				  "%.90s is not a directory that only we can "
-				  "write",
-				  places[0].path);
+		                  "%.90s is not a directory that only we can "
+		                  "write",
+		                  places[0].path);
 	return join(places[0].path, name, path, failure);
 }
 
 int peal__name_for_client(const char *name, unsigned int index,
-			  char path[PEAL__PATH_BYTES],
-			  struct peal_failure *failure)
+                          char path[PEAL__PATH_BYTES],
+                          struct peal_failure *failure)
 {
 	struct place places[PEAL__NAME_DIRECTORY_MAX];
 	int error = peal__name_check(name, failure);
@@ -185,9 +188,9 @@ int peal__name_for_client(const char *name, unsigned int index,
 	 * else made has none of ours: the socket's path is left to fail. */
 	if (check_place(&places[index]) == -EACCES)
 		return peal__fail(failure, -EACCES,
-				  "%.90s is not our directory, or others can "
-				  "write it",
-				  places[index].path);
+		                  "%.90s is not our directory, or others can "
+		                  "write it",
+		                  places[index].path);
 	return join(places[index].path, name, path, failure);
 }
 
@@ -218,7 +221,7 @@ static int try_lock(const char *lock, int *ret_lock_fd)
 		error = errno;
 		close(fd);
 		return error == EAGAIN || error == EACCES ? -EADDRINUSE
-							  : -error;
+		                                          : -error;
 	}
 	/* A server that closes unlinks its lock while it holds it; a lock on a
 	 * file without a name protects nothing. */
@@ -231,7 +234,7 @@ static int try_lock(const char *lock, int *ret_lock_fd)
 }
 
 int peal__name_lock(const char *path, int *ret_lock_fd,
-		    struct peal_failure *failure)
+                    struct peal_failure *failure)
 {
 	char lock[PEAL__PATH_BYTES + 8];
 	struct stat status;
@@ -244,22 +247,23 @@ int peal__name_lock(const char *path, int *ret_lock_fd,
 		error = -EADDRINUSE;
 	if (error == -EADDRINUSE)
 		return peal__fail(failure, error,
-				  "a living server already has the name %.100s",
-				  path);
+		                  "a living server already has the name %.100s",
+		                  path);
 	if (error < 0)
 		return peal__fail(failure, error, "cannot lock %.108s: %s",
-				  lock, strerrordesc_np(-error));
+		                  lock, strerrordesc_np(-error));
+	PEAL__HOOK("name: locked");
 	/* We hold the lock: the socket, if there is one, is a dead server's. */
 	if (lstat(path, &status) == 0) {
 		error = !S_ISSOCK(status.st_mode) ? -EEXIST
-			: unlink(path) != 0	  ? -errno
-						  : 0;
+		        : unlink(path) != 0       ? -errno
+		                                  : 0;
 		if (error < 0) {
 			close(fd);
 			return peal__fail(failure, error,
-					  "%.90s exists and is no socket of a "
-					  "dead server",
-					  path);
+			                  "%.90s exists and is no socket of a "
+			                  "dead server",
+			                  path);
 		}
 	}
 	*ret_lock_fd = fd;
@@ -272,5 +276,6 @@ void peal__name_unlink(const char *path)
 
 	lock_path(path, lock);
 	unlink(path);
+	PEAL__HOOK("name: socket removed");
 	unlink(lock);
 }

@@ -44,15 +44,15 @@ int peal__name_check(const char *name, struct peal_failure *failure);
  * is missing. 0, -EINVAL, -EACCES (somebody else's directory), -errno.
  */
 int peal__name_for_server(const char *name, char path[PEAL__PATH_BYTES],
-			  struct peal_failure *failure);
+                          struct peal_failure *failure);
 
 /*
  * The @index-th path at which a client looks for it. 0, or -ENOENT when there
  * are no more, -EINVAL.
  */
 int peal__name_for_client(const char *name, unsigned int index,
-			  char path[PEAL__PATH_BYTES],
-			  struct peal_failure *failure);
+                          char path[PEAL__PATH_BYTES],
+                          struct peal_failure *failure);
 
 /* The @index-th directory a client looks into; 0 or -ENOENT. */
 int peal__name_directory(unsigned int index, char path[PEAL__PATH_BYTES]);
@@ -62,7 +62,7 @@ int peal__name_directory(unsigned int index, char path[PEAL__PATH_BYTES]);
  * lock is the descriptor, close-on-exec. 0, or -EADDRINUSE, -errno.
  */
 int peal__name_lock(const char *path, int *ret_lock_fd,
-		    struct peal_failure *failure);
+                    struct peal_failure *failure);
 
 /* Remove socket and lock file, while the lock is still held. */
 void peal__name_unlink(const char *path);

@@ -112,8 +112,8 @@ void peal__view_server(const struct peal__view *view,
 	info->slot_max = view->slot_max;
 	info->client_count = peal__read_once(&server->client_count);
 	info->age_ns = since(now_ns, view->opened_ns);
-	info->looked_ns =
-		looked_ns == 0 ? PEAL_NEVER_LOOKED : since(now_ns, looked_ns);
+	info->looked_ns = looked_ns == 0 ? PEAL_NEVER_LOOKED
+	                                 : since(now_ns, looked_ns);
 	info->attached_count = peal__read_once(&server->attached_count);
 	info->detached_count = peal__read_once(&server->detached_count);
 	info->died_count = peal__read_once(&server->died_count);

@@ -2,6 +2,7 @@
 #include "mpsc/options.h"
 
 #include <errno.h>
+#include <stdbool.h>
 
 #include "base/failure.h"
 #include "doorbell/spin.h"
@@ -10,6 +11,7 @@
 #include "peal/shm.h"
 
 #define TURN_BUDGET_MAX 65536
+#define OPTIONS_BYTES_MAX 4096 /* as peal__options_take() has it */
 #define HUGE_PAGE_BYTES (UINT64_C(2) << 20)
 
 _Static_assert((int)PEAL_SPIN_ADAPTIVE == (int)PEAL__SPIN_ADAPTIVE, "same");
@@ -23,7 +25,7 @@ struct range {
 };
 
 static int check_ranges(const struct range *ranges, size_t count,
-			struct peal_failure *failure)
+                        struct peal_failure *failure)
 {
 	for (size_t i = 0; i < count; i++)
 		if (ranges[i].value < ranges[i].least ||
@@ -39,36 +41,36 @@ static int check_ranges(const struct range *ranges, size_t count,
 }
 
 static int check_power_of_two(const char *field, uint64_t value,
-			      struct peal_failure *failure)
+                              struct peal_failure *failure)
 {
 	if ((value & (value - 1)) == 0)
 		return 0;
 	return peal__fail(failure, -EINVAL,
-			  "options.%s is %llu, which is no power of two", field,
-			  (unsigned long long)value);
+	                  "options.%s is %llu, which is no power of two", field,
+	                  (unsigned long long)value);
 }
 
 static int check_rings(const struct peal_consumer_options *known)
 {
 	struct peal_failure *failure = known->ret_failure;
 	uint64_t least = known->memory_flags & PEAL_MEMORY_HUGE
-				 ? HUGE_PAGE_BYTES
-				 : PEAL_RING_MIN_BYTES;
+	                         ? HUGE_PAGE_BYTES
+	                         : PEAL_RING_MIN_BYTES;
 	const struct range ranges[] = {
 		{"ring_max_bytes", known->ring_max_bytes, least,
-		 PEAL_RING_MAX_BYTES},
+	         PEAL_RING_MAX_BYTES},
 		{"ring_min_bytes", known->ring_min_bytes, least,
-		 known->ring_max_bytes},
+	         known->ring_max_bytes},
 		{"ring_default_bytes", known->ring_default_bytes,
-		 known->ring_min_bytes, known->ring_max_bytes},
+	         known->ring_min_bytes, known->ring_max_bytes},
 		{"segment_total_max_bytes", known->segment_total_max_bytes,
-		 known->ring_min_bytes, UINT64_MAX},
+	         known->ring_min_bytes, UINT64_MAX},
 	};
 	int error = check_ranges(ranges, 4, failure);
 
 	if (error == 0)
 		error = check_power_of_two("ring_default_bytes",
-					   known->ring_default_bytes, failure);
+		                           known->ring_default_bytes, failure);
 	return error;
 }
 
@@ -81,48 +83,60 @@ static int check_consumer(const struct peal_consumer_options *known)
 		{"spin_ns", known->spin_ns, 0, PEAL__SPIN_MAX_NS},
 		{"producer_max", known->producer_max, 1, PEAL__PRODUCER_MAX},
 		{"producer_per_uid_max", known->producer_per_uid_max, 0,
-		 PEAL__PRODUCER_MAX},
+	         PEAL__PRODUCER_MAX},
 		{"turn_budget", known->turn_budget, 1, TURN_BUDGET_MAX},
 		{"memory_flags", known->memory_flags, 0,
-		 PEAL_MEMORY_HUGE | PEAL_MEMORY_PREFAULT | PEAL_MEMORY_LOCK},
+	         PEAL_MEMORY_HUGE | PEAL_MEMORY_PREFAULT | PEAL_MEMORY_LOCK},
 		{"socket_mode", known->socket_mode, 0, 0777},
 		{"allow_uid_count", known->allow_uid_count, 0, 4096},
 		{"allow_gid_count", known->allow_gid_count, 0, 4096},
 	};
 	int error = check_ranges(ranges, sizeof(ranges) / sizeof(ranges[0]),
-				 failure);
+	                         failure);
 
 	if (error < 0)
 		return error;
 	if ((known->allow_uid_count > 0 && known->allow_uid == NULL) ||
 	    (known->allow_gid_count > 0 && known->allow_gid == NULL))
 		return peal__fail(failure, -EINVAL,
-				  "options.allow_uid or allow_gid is NULL and "
-				  "its count is not 0");
+		                  "options.allow_uid or allow_gid is NULL and "
+		                  "its count is not 0");
 	if (known->numa_node < -1)
 		return peal__fail(failure, -EINVAL,
-				  "options.numa_node is %d; -1 is any",
-				  known->numa_node);
+		                  "options.numa_node is %d; -1 is any",
+		                  known->numa_node);
 	if (known->listen_fd < -1)
 		return peal__fail(failure, -EINVAL,
-				  "options.listen_fd is %d; -1 is none",
-				  known->listen_fd);
+		                  "options.listen_fd is %d; -1 is none",
+		                  known->listen_fd);
 	if (known->listen_fd >= 0 && known->name == NULL)
 		return 0;
 	return peal__name_check(known->name, failure);
 }
 
-int peal__consumer_options_check(const struct peal_consumer_options *given,
-				 struct peal_consumer_options *known)
+/*
+ * Where to complain is itself a field, the last one of the first version, so
+ * every caller has it; who has forgotten the size may be told so. A size that
+ * is noise comes with a pointer that is noise.
+ */
+static bool has_place(size_t given_bytes, size_t known_bytes)
 {
-	/* Where to complain is itself a field; an older caller has it too. */
-	struct peal_failure *failure = given == NULL ? NULL
-						     : given->ret_failure;
+	return given_bytes == 0 ||
+	       (given_bytes >= known_bytes && given_bytes <= OPTIONS_BYTES_MAX);
+}
+
+int peal__consumer_options_check(const struct peal_consumer_options *given,
+                                 struct peal_consumer_options *known)
+{
+	struct peal_failure *failure =
+		given != NULL && has_place(given->size, sizeof(*given))
+			? given->ret_failure
+			: NULL;
 	int error = peal__options_take(known, sizeof(*known), given, failure);
 
 	if (error == 0)
-		error = check_rings(known);
-	return error < 0 ? error : check_consumer(known);
+		error = check_consumer(known);
+	return error < 0 ? error : check_rings(known);
 }
 
 static int check_producer(const struct peal_producer_options *known)
@@ -134,23 +148,25 @@ static int check_producer(const struct peal_producer_options *known)
 		{"spin_ns", known->spin_ns, 0, PEAL__SPIN_MAX_NS},
 		{"reconnect", known->reconnect, 0, 1},
 		{"ring_bytes", known->ring_bytes,
-		 known->ring_bytes == 0 ? 0 : PEAL_RING_MIN_BYTES,
-		 PEAL_RING_MAX_BYTES},
+	         known->ring_bytes == 0 ? 0 : PEAL_RING_MIN_BYTES,
+	         PEAL_RING_MAX_BYTES},
 	};
 	int error = check_ranges(ranges, sizeof(ranges) / sizeof(ranges[0]),
-				 failure);
+	                         failure);
 
 	if (error == 0)
 		error = check_power_of_two("ring_bytes", known->ring_bytes,
-					   failure);
+		                           failure);
 	return error < 0 ? error : peal__name_check(known->name, failure);
 }
 
 int peal__producer_options_check(const struct peal_producer_options *given,
-				 struct peal_producer_options *known)
+                                 struct peal_producer_options *known)
 {
-	struct peal_failure *failure = given == NULL ? NULL
-						     : given->ret_failure;
+	struct peal_failure *failure =
+		given != NULL && has_place(given->size, sizeof(*given))
+			? given->ret_failure
+			: NULL;
 	int error = peal__options_take(known, sizeof(*known), given, failure);
 
 	return error < 0 ? error : check_producer(known);

@@ -13,8 +13,8 @@
 
 /* Copy @given over the defaults at @known and check every field. */
 int peal__consumer_options_check(const struct peal_consumer_options *given,
-				 struct peal_consumer_options *known);
+                                 struct peal_consumer_options *known);
 int peal__producer_options_check(const struct peal_producer_options *given,
-				 struct peal_producer_options *known);
+                                 struct peal_producer_options *known);
 
 #endif

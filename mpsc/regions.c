@@ -10,41 +10,44 @@
 #include "mpsc/server.h"
 
 static int open_region(const char *kind, const char *label, uint64_t bytes,
-		       uint32_t flags, struct peal_shm_mapping *mapping,
-		       int *ret_fd, struct peal_failure *failure)
+                       uint32_t flags, int numa_node,
+                       struct peal_shm_mapping *mapping, int *ret_fd,
+                       struct peal_failure *failure)
 {
 	struct peal_shm_options options = PEAL_SHM_OPTIONS_INIT;
 	char name[128];
 
-	snprintf(name, sizeof(name), "peal-%s:%.80s", kind, label);
+	snprintf(name, sizeof(name), "peal-%s:%.107s", kind, label);
 	options.name = name;
 	options.bytes = bytes;
 	options.flags = flags;
+	options.numa_node = numa_node;
 	options.ret_failure = failure;
 	return peal_shm_create(&options, ret_fd, mapping);
 }
 
 int peal__regions_open(struct peal_consumer *consumer, const char *label,
-		       int ret_fds[PEAL__REGION_COUNT],
-		       struct peal_failure *failure)
+                       int numa_node, int ret_fds[PEAL__REGION_COUNT],
+                       struct peal_failure *failure)
 {
 	const uint32_t read_only = PEAL_SHM_READ_ONLY_FOR_OTHERS;
 	int error;
 
 	for (int i = 0; i < PEAL__REGION_COUNT; i++)
 		ret_fds[i] = -1;
-	error = open_region("arm", label, PEAL__ARM_BYTES, read_only,
-			    &consumer->arm_mapping, &ret_fds[PEAL__REGION_ARM],
-			    failure);
+	error = open_region("arm", label, PEAL__ARM_BYTES, read_only, numa_node,
+	                    &consumer->arm_mapping, &ret_fds[PEAL__REGION_ARM],
+	                    failure);
 	if (error == 0)
 		error = open_region("bell", label, PEAL__BELL_BYTES, 0,
-				    &consumer->bell_mapping,
-				    &ret_fds[PEAL__REGION_BELL], failure);
+		                    numa_node, &consumer->bell_mapping,
+		                    &ret_fds[PEAL__REGION_BELL], failure);
 	if (error == 0)
 		error = open_region("status", label,
-				    peal__status_bytes(consumer->slot_max),
-				    read_only, &consumer->status_mapping,
-				    &ret_fds[PEAL__REGION_STATUS], failure);
+		                    peal__status_bytes(consumer->slot_max),
+		                    read_only, numa_node,
+		                    &consumer->status_mapping,
+		                    &ret_fds[PEAL__REGION_STATUS], failure);
 	if (error < 0) {
 		for (int i = 0; i < PEAL__REGION_COUNT; i++)
 			if (ret_fds[i] >= 0)
@@ -70,7 +73,7 @@ int peal__regions_open(struct peal_consumer *consumer, const char *label,
 		.opened_ns = peal__clock_ns(),
 	};
 	snprintf(consumer->status->name, sizeof(consumer->status->name), "%s",
-		 label);
+	         label);
 	consumer->status_slots =
 		(struct peal__status_slot *)(consumer->status + 1);
 	return 0;
@@ -92,12 +95,12 @@ static uint32_t map_flags(uint32_t memory_flags)
 {
 	return PEAL_SHM_MAP_WRITE | PEAL_SHM_MAP_DONT_FORK |
 	       (memory_flags & PEAL_MEMORY_PREFAULT ? PEAL_SHM_MAP_PREFAULT
-						    : 0) |
+	                                            : 0) |
 	       (memory_flags & PEAL_MEMORY_LOCK ? PEAL_SHM_MAP_LOCK : 0);
 }
 
 int peal__segment_open(struct peal__slot *slot, uint32_t memory_flags,
-		       int numa_node, int *ret_fd, struct peal_failure *failure)
+                       int numa_node, int *ret_fd, struct peal_failure *failure)
 {
 	struct peal_shm_options options = PEAL_SHM_OPTIONS_INIT;
 	struct peal_shm_span spans[2];
@@ -115,10 +118,10 @@ int peal__segment_open(struct peal__slot *slot, uint32_t memory_flags,
 	if (error < 0)
 		return error;
 	spans[0] = (struct peal_shm_span){0, slot->page_bytes, 1};
-	spans[1] = (struct peal_shm_span){slot->page_bytes, slot->ring_bytes,
-					  2};
+	spans[1] =
+		(struct peal_shm_span){slot->page_bytes, slot->ring_bytes, 2};
 	error = peal_shm_map(fd, spans, 2, map_flags(memory_flags),
-			     &slot->mapping);
+	                     &slot->mapping);
 	if (error < 0) {
 		close(fd);
 		return error;

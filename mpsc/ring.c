@@ -2,14 +2,14 @@
 #include "peal/ring.h"
 
 _Static_assert(sizeof(struct peal_frame) == PEAL_RING_HEADER_BYTES,
-	       "the header of a frame is a file format");
+               "the header of a frame is a file format");
 _Static_assert(offsetof(struct peal_frame, commit) == 0, "format");
 _Static_assert(offsetof(struct peal_frame, kind) == 4, "format");
 _Static_assert(offsetof(struct peal_frame, id) == 8, "format");
 
 void peal_ring_tx_init(struct peal_ring_tx *tx, void *data,
-		       uint64_t capacity_bytes, uint64_t start,
-		       const uint64_t *released_word)
+                       uint64_t capacity_bytes, uint64_t start,
+                       const uint64_t *released_word)
 {
 	*tx = (struct peal_ring_tx){
 		.data = data,
@@ -23,8 +23,8 @@ void peal_ring_tx_init(struct peal_ring_tx *tx, void *data,
 }
 
 void peal_ring_rx_init(struct peal_ring_rx *rx, const void *data,
-		       uint64_t capacity_bytes, uint64_t start,
-		       uint64_t *released_word)
+                       uint64_t capacity_bytes, uint64_t start,
+                       uint64_t *released_word)
 {
 	*rx = (struct peal_ring_rx){
 		.data = data,

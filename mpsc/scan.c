@@ -139,10 +139,11 @@ bool peal__scan_poll(struct peal__scan *scan)
 	return false;
 }
 
-bool peal__scan_has_data(const struct peal__scan *scan)
+bool peal__scan_has_data(const struct peal__scan *scan, uint32_t but_slot)
 {
 	for (uint32_t i = 0; i < scan->count; i++)
-		if (has_message(&scan->entries[i]))
+		if (scan->entries[i].slot_index != but_slot &&
+		    has_message(&scan->entries[i]))
 			return true;
 	return false;
 }

@@ -46,7 +46,7 @@ void peal__seat_take(struct peal__admission *admission, int socket_fd)
 	socklen_t bytes = sizeof(credentials);
 
 	if (getsockopt(socket_fd, SOL_SOCKET, SO_PEERCRED, &credentials,
-		       &bytes) != 0) {
+	               &bytes) != 0) {
 		close(socket_fd);
 		return;
 	}
@@ -56,20 +56,20 @@ void peal__seat_take(struct peal__admission *admission, int socket_fd)
 		.socket = {.fd = socket_fd},
 		.pid_fd = open_pid_fd(socket_fd, credentials.pid),
 		.info = {.pid = credentials.pid,
-			 .uid = credentials.uid,
-			 .gid = credentials.gid},
+	                 .uid = credentials.uid,
+	                 .gid = credentials.gid},
 		.deadline_ns = peal__deadline_after(PEAL__HANDSHAKE_NS),
 	};
 	peal__fork_watch(&seat->socket);
 	admission->seat_count++;
 	admission->pending_count++;
 	if (peal__admission_watch(admission, socket_fd, PEAL__EVENT_SOCKET,
-				  seat) != 0 ||
+	                          seat) != 0 ||
 	    (seat->pid_fd >= 0 &&
 	     peal__admission_watch(admission, seat->pid_fd, PEAL__EVENT_PIDFD,
-				   seat) != 0))
+	                           seat) != 0))
 		peal__seat_refuse(admission, seat, -ENOMEM,
-				  "the server is out of memory");
+		                  "the server is out of memory");
 }
 
 static bool is_pending(const struct peal__seat *seat)
@@ -81,7 +81,7 @@ static bool is_pending(const struct peal__seat *seat)
 /* Off the epoll set first: a copy of the descriptor elsewhere would keep
  * reporting it. */
 static void stop_watching(struct peal__admission *admission,
-			  struct peal__seat *seat)
+                          struct peal__seat *seat)
 {
 	epoll_ctl(admission->epoll.fd, EPOLL_CTL_DEL, seat->socket.fd, NULL);
 	if (seat->pid_fd < 0)
@@ -92,7 +92,7 @@ static void stop_watching(struct peal__admission *admission,
 }
 
 static void send_error(const struct peal__seat *seat, int code,
-		       const char *text)
+                       const char *text)
 {
 	union peal__packet packet;
 	size_t bytes = peal__wire_error(&packet, code, text);
@@ -104,27 +104,25 @@ static void send_error(const struct peal__seat *seat, int code,
 
 /* The slot goes back to the free ones, with a generation nobody has seen. */
 static void free_slot(struct peal__admission *admission,
-		      struct peal__seat *seat)
+                      struct peal__seat *seat)
 {
 	struct peal__slot *slot = seat->slot;
 	struct peal__status_slot *row;
 
 	row = &admission->consumer->status_slots[slot->peer.slot_index];
 	peal__write_once(&row->state, PEAL__STATUS_SLOT_FREE);
-	admission->segment_total_bytes -=
-		peal__segment_bytes(slot->page_bytes, slot->ring_bytes);
+	admission->segment_total_bytes -= slot->ring_bytes;
 	peal_shm_unmap(&slot->mapping);
 	slot->segment = NULL;
 	if (++slot->peer.generation == 0)
 		slot->peer.generation = 1; /* {0, 0} is nobody */
-	/* S11: pairs with S12 in peal_consumer_release(): a stale message is
-	 * told by its generation before its slot is looked at. */
-	__atomic_store_n(&slot->state, PEAL__SLOT_FREE, __ATOMIC_RELEASE);
+	/* Relaxed: only this thread takes a slot that is free. */
+	__atomic_store_n(&slot->state, PEAL__SLOT_FREE, __ATOMIC_RELAXED);
 	seat->slot = NULL;
 }
 
 void peal__seat_clear(struct peal__admission *admission,
-		      struct peal__seat *seat)
+                      struct peal__seat *seat)
 {
 	uint32_t serial = seat->serial;
 
@@ -132,7 +130,7 @@ void peal__seat_clear(struct peal__admission *admission,
 		stop_watching(admission, seat);
 	if (seat->phase == PEAL__SEAT_LIVE && seat->slot->evict_error != 0) {
 		send_error(seat, seat->slot->evict_error,
-			   "your ring held bytes that make no sense");
+		           "your ring held bytes that make no sense");
 		admission->evicted_count++;
 		admission->client_count--;
 	}
@@ -141,19 +139,20 @@ void peal__seat_clear(struct peal__admission *admission,
 	if (seat->slot != NULL)
 		free_slot(admission, seat);
 	peal__fork_forget(&seat->socket, true);
-	*seat = (struct peal__seat){.serial = serial, .socket.fd = -1,
-				    .pid_fd = -1};
+	*seat = (struct peal__seat){
+		.serial = serial, .socket.fd = -1, .pid_fd = -1};
 	admission->seat_count--;
 	peal__admission_show(admission);
 }
 
 void peal__seat_refuse(struct peal__admission *admission,
-		       struct peal__seat *seat, int code, const char *text)
+                       struct peal__seat *seat, int code, const char *text)
 {
-	if (code != 0)
+	if (code != 0) {
 		send_error(seat, code, text);
-	if (is_pending(seat))
-		admission->refused_count++;
+		if (is_pending(seat))
+			admission->refused_count++;
+	}
 	peal__seat_clear(admission, seat);
 }
 
@@ -182,7 +181,7 @@ void peal__seat_gone(struct peal__admission *admission, struct peal__seat *seat)
 	/* S6: pairs with S5 in peal__drain_take_changes(). It fails when the
 	 * consumer was quicker and evicted it; reaping is under way then. */
 	__atomic_compare_exchange_n(&slot->state, &expected, PEAL__SLOT_HUNG_UP,
-				    false, __ATOMIC_RELEASE, __ATOMIC_RELAXED);
+	                            false, __ATOMIC_RELEASE, __ATOMIC_RELAXED);
 	peal__admission_announce(admission);
 }
 
@@ -209,33 +208,36 @@ static void go_live(struct peal__admission *admission, struct peal__seat *seat)
 	peal__admission_show(admission);
 	/* S13: pairs with S5, which then finds the segment. */
 	__atomic_store_n(&slot->state, PEAL__SLOT_LIVE, __ATOMIC_RELEASE);
+	PEAL__HOOK("admission: live");
 	peal__admission_announce(admission);
 }
 
 /* What may be said depends on the phase; all else ends the connection. */
 static void handle(struct peal__admission *admission, struct peal__seat *seat,
-		   union peal__packet *packet, size_t bytes)
+                   union peal__packet *packet, size_t bytes)
 {
 	int type = peal__wire_check(packet, bytes);
 
 	if (type == -EPROTONOSUPPORT)
-		peal__seat_refuse(admission, seat, type,
-				  "this server speaks major version 1 of peal's "
-				  "protocol");
+		peal__seat_refuse(
+			admission, seat, type,
+			"this server speaks major version 1 of peal's "
+			"protocol");
 	else if (type == PEAL__WIRE_HELLO && seat->phase == PEAL__SEAT_HELLO)
 		peal__grant(admission, seat, &packet->hello);
 	else if (type == PEAL__WIRE_READY && seat->phase == PEAL__SEAT_READY)
 		go_live(admission, seat);
 	else if (type == PEAL__WIRE_BYE && seat->phase == PEAL__SEAT_LIVE)
 		seat->said_bye = true;
-	else if (type == PEAL__WIRE_STATUS && seat->phase == PEAL__SEAT_OBSERVER)
+	else if (type == PEAL__WIRE_STATUS &&
+	         seat->phase == PEAL__SEAT_OBSERVER)
 		peal__grant_refresh(admission, seat);
 	else if (seat->phase == PEAL__SEAT_LIVE)
 		peal__seat_gone(admission, seat);
 	else
 		peal__seat_refuse(admission, seat, -EPROTO,
-				  "this is not what peal's protocol expects "
-				  "here");
+		                  "this is not what peal's protocol expects "
+		                  "here");
 }
 
 void peal__seat_read(struct peal__admission *admission, struct peal__seat *seat)
@@ -246,7 +248,7 @@ void peal__seat_read(struct peal__admission *admission, struct peal__seat *seat)
 	for (int i = 0; i < PACKETS_AT_ONCE; i++) {
 		union peal__packet packet;
 		int got = peal__pass_receive(seat->socket.fd, &packet,
-					     sizeof(packet), NULL, NULL);
+		                             sizeof(packet), NULL, NULL);
 
 		if (got == -EAGAIN)
 			return;
@@ -258,7 +260,7 @@ void peal__seat_read(struct peal__admission *admission, struct peal__seat *seat)
 			/* It could not ring itself: pass it on. In fd mode
 			 * whoever runs this is awake already. */
 			peal_doorbell_notify(&consumer->arm_page->arm,
-					     &consumer->bell_page->seq, -1);
+			                     &consumer->bell_page->seq, -1);
 		else
 			handle(admission, seat, &packet, (size_t)got);
 		if (seat->serial != serial || seat->phase == PEAL__SEAT_EMPTY ||

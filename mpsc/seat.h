@@ -42,17 +42,18 @@ struct peal__seat {
 struct peal__admission {
 	struct peal_consumer *consumer;
 	struct peal_consumer_options options; /* lists and name are ours */
-	char path[PEAL__PATH_BYTES];	      /* empty: a given listener */
+	char path[PEAL__PATH_BYTES];          /* empty: a given listener */
 	struct peal__fork_fd lock, listener, epoll, wake;
 	int region_fds[PEAL__REGION_COUNT];
 
 	struct peal__seat *seats;
 	uint32_t seat_max;
-	uint32_t seat_count;	/* not empty */
+	uint32_t seat_count;    /* not empty */
 	uint32_t pending_count; /* with a deadline */
 	uint64_t segment_total_bytes;
 	uint64_t resume_ns; /* the listener rests until then; 0: it does not */
-	bool listening;	    /* the listener is in the epoll set */
+	uint64_t due_ns;    /* when somebody's handshake has taken too long */
+	bool listening;     /* the listener is in the epoll set */
 
 	uint64_t attached_count, detached_count, died_count, evicted_count,
 		refused_count;
@@ -60,8 +61,6 @@ struct peal__admission {
 
 	pthread_t thread;
 	bool has_thread;
-	int thread_error;
-	uint32_t thread_ready;
 	struct peal__lifeline lifeline;
 };
 
@@ -76,8 +75,8 @@ enum peal__event {
 
 /* admission.c: helpers of the others */
 int peal__admission_watch(struct peal__admission *admission, int fd,
-			  enum peal__event event,
-			  const struct peal__seat *seat);
+                          enum peal__event event,
+                          const struct peal__seat *seat);
 void peal__admission_announce(struct peal__admission *admission);
 void peal__admission_show(struct peal__admission *admission);
 
@@ -88,28 +87,28 @@ void peal__seat_take(struct peal__admission *admission, int socket_fd);
 
 /* Its socket is readable or hung up. */
 void peal__seat_read(struct peal__admission *admission,
-		     struct peal__seat *seat);
+                     struct peal__seat *seat);
 
 /* Send it away: with a sentence if @code is not 0, and count it. */
 void peal__seat_refuse(struct peal__admission *admission,
-		       struct peal__seat *seat, int code, const char *text);
+                       struct peal__seat *seat, int code, const char *text);
 
 /* It has hung up or died. */
 void peal__seat_gone(struct peal__admission *admission,
-		     struct peal__seat *seat);
+                     struct peal__seat *seat);
 
 /* Its slot is DONE, or it never had one: take everything away. */
 void peal__seat_clear(struct peal__admission *admission,
-		      struct peal__seat *seat);
+                      struct peal__seat *seat);
 
 /* grant.c */
 
 /* Answer a HELLO: with WELCOME and a phase, or with a refusal. */
 void peal__grant(struct peal__admission *admission, struct peal__seat *seat,
-		 const struct peal__hello *hello);
+                 const struct peal__hello *hello);
 
 /* An observer asked: copy the clients' words in, and say when it is done. */
 void peal__grant_refresh(struct peal__admission *admission,
-			 struct peal__seat *observer);
+                         struct peal__seat *observer);
 
 #endif

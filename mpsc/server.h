@@ -66,11 +66,11 @@ struct peal__slot {
 	uint64_t message_count;
 	uint64_t shown_count; /* of them, in the status region */
 	uint64_t payload_bytes;
-	uint64_t tell_bytes; /* released and not told: time to tell */
+	uint64_t tell_bytes; /* released and not told: time to look at it */
 	uint64_t drain_end;  /* no message that begins here is delivered */
-	bool unsettled;	    /* released since the last settling */
-	bool known;	    /* stands in the scan */
-	int evict_error;    /* why it went to DONE; 0 when it was drained */
+	bool unsettled;      /* released since the last settling */
+	bool known;          /* stands in the scan */
+	int evict_error;     /* why it went to DONE; 0 when it was drained */
 };
 
 /* An entry of the scan: all that a fruitless look needs. */
@@ -98,7 +98,7 @@ struct peal__admission;
 struct peal_consumer {
 	/* C, hot */
 	struct peal__slot *current; /* whose turn it is, or was last; or NULL */
-	uint32_t turn_left;
+	uint64_t turn_end; /* the message count at which the turn is over */
 	uint32_t fork_generation;
 	struct peal__slot *slots;
 	uint32_t turn_budget;
@@ -110,8 +110,9 @@ struct peal_consumer {
 	struct peal__spin spin;
 	uint64_t active_ns; /* about now, for the status region */
 	uint32_t turn_count;
+	uint32_t pass_count;
 	bool clock_is_old;
-	int32_t cpu; /* as last told */
+	int32_t cpu;             /* as last told */
 	const int32_t *peer_cpu; /* of the producer that was active last */
 	struct peal_consumer_stats totals; /* of slots that are DONE */
 
@@ -148,8 +149,8 @@ enum peal__region {
 	PEAL__REGION_COUNT,
 };
 int peal__regions_open(struct peal_consumer *consumer, const char *label,
-		       int ret_fds[PEAL__REGION_COUNT],
-		       struct peal_failure *failure);
+                       int numa_node, int ret_fds[PEAL__REGION_COUNT],
+                       struct peal_failure *failure);
 void peal__regions_close(struct peal_consumer *consumer);
 
 /* Bytes of a segment whose rings have these sizes; page_bytes is the header. */
@@ -160,8 +161,8 @@ uint64_t peal__segment_bytes(uint64_t page_bytes, uint64_t request_ring_bytes);
  * descriptor is the caller's. 0 or -errno with a sentence.
  */
 int peal__segment_open(struct peal__slot *slot, uint32_t memory_flags,
-		       int numa_node, int *ret_fd,
-		       struct peal_failure *failure);
+                       int numa_node, int *ret_fd,
+                       struct peal_failure *failure);
 
 /* scan.c: which ring is next ------------------------------------------------ */
 
@@ -171,13 +172,13 @@ void peal__scan_close(struct peal__scan *scan);
 void peal__scan_add(struct peal__scan *scan, const struct peal__slot *slot);
 void peal__scan_remove(struct peal__scan *scan, uint32_t slot_index);
 
-/* The slot's ring was peeked: another commit word is its next message. */
+/* A turn is over: another commit word is the slot's next message. */
 static inline void peal__scan_moved(struct peal__scan *scan,
-				    const struct peal__slot *slot)
+                                    const struct peal__slot *slot)
 {
 	scan->entries[scan->places[slot->peer.slot_index]].commit =
 		&peal__ring_frame(slot->rx.data, slot->rx.capacity_bytes,
-				  slot->rx.head)
+	                          slot->rx.head)
 			 ->commit;
 }
 
@@ -193,8 +194,8 @@ uint32_t peal__scan_next(struct peal__scan *scan);
  */
 bool peal__scan_poll(struct peal__scan *scan);
 
-/* Any message in any ring? Only loads. */
-bool peal__scan_has_data(const struct peal__scan *scan);
+/* Any message in any ring but that of @but_slot (or UINT32_MAX)? Only loads. */
+bool peal__scan_has_data(const struct peal__scan *scan, uint32_t but_slot);
 
 /* drain.c: slots between LIVE and DONE, on the consumer's thread ----------- */
 
@@ -211,11 +212,15 @@ void peal__drain_end_turn(struct peal_consumer *consumer);
 void peal__drain_tell(struct peal_consumer *consumer, struct peal__slot *slot);
 void peal__drain_settle_all(struct peal_consumer *consumer);
 
+/* Enough was released to tell, or the slot has hung up. */
+void peal__drain_released(struct peal_consumer *consumer,
+                          struct peal__slot *slot);
+
 /* Of a slot that hung up: finish it if all is delivered and released. */
 void peal__drain_check(struct peal_consumer *consumer, struct peal__slot *slot);
 
 /* Let go of a slot; @error is why when its bytes made no sense, else 0. */
-void peal__drain_finish(struct peal_consumer *consumer,
-			struct peal__slot *slot, int error);
+void peal__drain_finish(struct peal_consumer *consumer, struct peal__slot *slot,
+                        int error);
 
 #endif

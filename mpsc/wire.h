@@ -67,11 +67,11 @@ struct peal__hello {
 	struct peal__wire_head head;
 	uint32_t abi;
 	uint32_t role;
-	uint64_t features; /* none yet */
-	_Alignas(8) uint64_t nonce; /* comes back in WELCOME */
+	uint64_t features;                        /* none yet */
+	_Alignas(8) uint64_t nonce;               /* comes back in WELCOME */
 	_Alignas(8) uint64_t request_ring_bytes;  /* 0: you choose */
 	_Alignas(8) uint64_t response_ring_bytes; /* 0 for producers */
-	_Alignas(8) uint64_t monotonic_ns; /* the client's clock, now */
+	_Alignas(8) uint64_t monotonic_ns;        /* the client's clock, now */
 	_Alignas(8) uint64_t reserved[7];
 };
 PEAL__AT(peal__hello, role, 20);
@@ -87,7 +87,7 @@ struct peal__welcome {
 	uint32_t generation;
 	uint64_t features;
 	_Alignas(8) uint64_t nonce;
-	uint32_t flags; /* PEAL__WELCOME_TRUSTED */
+	uint32_t flags;      /* PEAL__WELCOME_TRUSTED */
 	uint32_t page_bytes; /* offset of the request ring in the segment */
 	_Alignas(8) uint64_t request_ring_bytes;
 	_Alignas(8) uint64_t response_ring_bytes;
@@ -103,7 +103,7 @@ _Static_assert(sizeof(struct peal__welcome) == 120, "format");
 
 struct peal__wire_error {
 	struct peal__wire_head head;
-	int32_t code;	/* -errno */
+	int32_t code;   /* -errno */
 	char text[156]; /* one sentence, terminated */
 };
 PEAL__AT(peal__wire_error, text, 20);

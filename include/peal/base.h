@@ -78,7 +78,7 @@ PEAL_BEGIN_DECLS
  * owns it; a call that fails fills it, a call that succeeds leaves it alone.
  */
 struct peal_failure {
-	int code;	/* the -errno that was returned */
+	int code;       /* the -errno that was returned */
 	char text[156]; /* always terminated */
 };
 

@@ -77,9 +77,9 @@ enum {
  */
 struct peal_ringer {
 	const uint64_t *arm; /* shared; this side only loads */
-	uint32_t *seq;	     /* shared; NULL: always ring by @fd */
+	uint32_t *seq;       /* shared; NULL: always ring by @fd */
 	uint64_t my_last;    /* the arming that I have rung */
-	int fd;		     /* control socket, or -1 */
+	int fd;              /* control socket, or -1 */
 };
 
 /* The sleeper's side: private memory. */
@@ -93,7 +93,7 @@ struct peal_sleeper {
 
 /* The slow half of peal_doorbell_ring(): the bell is armed with @arm. */
 PEAL_API void peal__doorbell_ring_armed(struct peal_ringer *ringer,
-					uint64_t arm);
+                                        uint64_t arm);
 
 /* After an announcement: the arming that is to be rung, or 0. */
 static inline uint64_t peal__doorbell_armed(const struct peal_ringer *ringer)
@@ -126,14 +126,14 @@ static inline void peal_doorbell_ring(struct peal_ringer *ringer)
  * mode, or -1. Async-signal-safe.
  */
 PEAL_API void peal_doorbell_notify(const uint64_t *arm, uint32_t *seq,
-				   int event_fd);
+                                   int event_fd);
 
 /*
  * Get ready to sleep on a bell whose two words are mapped. The epoch starts
  * at a random value; @mode is PEAL_DOORBELL_FUTEX or PEAL_DOORBELL_FD.
  */
 PEAL_API void peal_doorbell_init(struct peal_sleeper *sleeper, uint64_t *arm,
-				 uint32_t *seq, uint32_t mode);
+                                 uint32_t *seq, uint32_t mode);
 
 /* Take note of the bell: first of all in every pass, before any work is done. */
 static inline void peal_doorbell_look(struct peal_sleeper *sleeper)
@@ -157,7 +157,7 @@ static inline void peal_doorbell_arm(struct peal_sleeper *sleeper)
 	/* B2: pairs with B1 and B7: whoever misses this store has announced its
 	 * work before it, where the second look finds it. */
 	__atomic_store_n(sleeper->arm, ++sleeper->epoch << 2 | sleeper->mode,
-			 __ATOMIC_SEQ_CST);
+	                 __ATOMIC_SEQ_CST);
 }
 
 /* Awake again; only the sleeper itself may say so. */
@@ -172,7 +172,7 @@ static inline void peal_doorbell_disarm(struct peal_sleeper *sleeper)
  * @timeout_ns is over. Futex mode only. 0, or -ETIMEDOUT.
  */
 PEAL_API int peal_doorbell_wait(const struct peal_sleeper *sleeper,
-				uint64_t timeout_ns);
+                                uint64_t timeout_ns);
 
 PEAL_END_DECLS
 

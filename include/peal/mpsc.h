@@ -36,6 +36,7 @@
 #define PEAL_MPSC_H
 
 #include <peal/base.h>
+#include <peal/doorbell.h>
 #include <peal/ring.h>
 
 PEAL_BEGIN_DECLS
@@ -68,21 +69,21 @@ struct peal_consumer_options {
 	 */
 	const char *name;
 
-	uint32_t wait_mode;	       /* PEAL_WAIT_FUTEX or PEAL_WAIT_FD */
-	uint32_t spin_mode;	       /* PEAL_SPIN_ADAPTIVE, ... */
-	uint64_t spin_ns;	       /* budget, at most 50,000; 20,000 */
-	uint32_t producer_max;	       /* slots, 1 to 4,096; 256 */
+	uint32_t wait_mode;            /* PEAL_WAIT_FUTEX or PEAL_WAIT_FD */
+	uint32_t spin_mode;            /* PEAL_SPIN_ADAPTIVE, ... */
+	uint64_t spin_ns;              /* budget, at most 50,000; 20,000 */
+	uint32_t producer_max;         /* slots, 1 to 4,096; 256 */
 	uint32_t producer_per_uid_max; /* 0: producer_max */
-	uint32_t turn_budget;	       /* messages a turn, 1 to 65,536; 64 */
+	uint32_t turn_budget;          /* messages a turn, 1 to 65,536; 64 */
 
 	/* What a producer may ask for, and what one gets that does not ask. */
-	uint64_t ring_min_bytes;	  /* 4 KiB */
-	uint64_t ring_default_bytes;	  /* 256 KiB */
-	uint64_t ring_max_bytes;	  /* 16 MiB; at most 1 GiB */
+	uint64_t ring_min_bytes;          /* 4 KiB */
+	uint64_t ring_default_bytes;      /* 256 KiB */
+	uint64_t ring_max_bytes;          /* 16 MiB; at most 1 GiB */
 	uint64_t segment_total_max_bytes; /* of all rings; 4 GiB */
 
 	uint32_t memory_flags; /* PEAL_MEMORY_HUGE | ... */
-	int numa_node;	       /* -1: any */
+	int numa_node;         /* -1: any */
 
 	/*
 	 * Users that may attach besides our own uid and root: the lists below.
@@ -120,7 +121,7 @@ struct peal_consumer_options {
  */
 PEAL_API PEAL_MUST_CHECK int
 peal_consumer_open(const struct peal_consumer_options *options,
-		   struct peal_consumer **ret_consumer);
+                   struct peal_consumer **ret_consumer);
 
 /*
  * Wait until there may be a message to peek, or somebody called notify. Spins
@@ -130,7 +131,7 @@ peal_consumer_open(const struct peal_consumer_options *options,
  * 0, or -ETIMEDOUT.
  */
 PEAL_API int peal_consumer_wait(struct peal_consumer *consumer,
-				uint64_t timeout_ns);
+                                uint64_t timeout_ns);
 
 /*
  * The next message, in place, of whichever producer's turn it is. Several may
@@ -142,7 +143,7 @@ PEAL_API int peal_consumer_wait(struct peal_consumer *consumer,
  * a peal_consumer_wait() to be looked at).
  */
 PEAL_API int peal_consumer_peek(struct peal_consumer *consumer,
-				struct peal_message *ret_message);
+                                struct peal_message *ret_message);
 
 /*
  * Give the space of @message, and of all before it from the same producer,
@@ -150,7 +151,7 @@ PEAL_API int peal_consumer_peek(struct peal_consumer *consumer,
  * one or waits. A message of a connection that has ended is left alone.
  */
 PEAL_API void peal_consumer_release(struct peal_consumer *consumer,
-				    const struct peal_message *message);
+                                    const struct peal_message *message);
 
 /*
  * Is there something to peek in any ring? Only loads: no cursor, spin state or
@@ -186,23 +187,23 @@ struct peal_peer_info {
 	uint64_t ring_bytes;
 };
 PEAL_API int peal_consumer_peer_info(const struct peal_consumer *consumer,
-				     struct peal_peer peer,
-				     struct peal_peer_info *ret_info);
+                                     struct peal_peer peer,
+                                     struct peal_peer_info *ret_info);
 
 /* What happened so far; every loss has its counter. */
 struct peal_consumer_stats {
 	uint64_t message_count;
 	uint64_t payload_bytes;
-	uint64_t attached_count;    /* connections that became producers */
-	uint64_t detached_count;    /* that said good-bye */
-	uint64_t died_count;	    /* that hung up or died */
-	uint64_t evicted_count;	    /* closed by us: their bytes made no sense */
-	uint64_t refused_count;	    /* turned away at the door */
-	uint64_t dropped_bytes;	    /* in the rings of the evicted, unread */
-	uint64_t sleep_count;	    /* times the consumer slept */
+	uint64_t attached_count; /* connections that became producers */
+	uint64_t detached_count; /* that said good-bye */
+	uint64_t died_count;     /* that hung up or died */
+	uint64_t evicted_count;  /* closed by us: their bytes made no sense */
+	uint64_t refused_count;  /* turned away at the door */
+	uint64_t dropped_bytes;  /* in the rings of the evicted, unread */
+	uint64_t sleep_count;    /* times the consumer slept */
 };
 PEAL_API int peal_consumer_stats(const struct peal_consumer *consumer,
-				 struct peal_consumer_stats *ret_stats);
+                                 struct peal_consumer_stats *ret_stats);
 
 /*
  * Close: the name is free, every producer gets -ESHUTDOWN, messages not peeked
@@ -213,7 +214,7 @@ PEAL_API int peal_consumer_close(struct peal_consumer *consumer);
 /* producer --------------------------------------------------------------- */
 
 struct peal_producer_options {
-	size_t size;	     /* of this struct: PEAL_PRODUCER_OPTIONS_INIT */
+	size_t size;         /* of this struct: PEAL_PRODUCER_OPTIONS_INIT */
 	const char *name;    /* as the consumer's; also tried in /run/peal */
 	uint64_t ring_bytes; /* a power of two; 0: what the server gives */
 	uint32_t wait_mode;  /* PEAL_WAIT_FUTEX or PEAL_WAIT_FD */
@@ -238,7 +239,7 @@ struct peal_producer_options {
  */
 PEAL_API PEAL_MUST_CHECK int
 peal_producer_attach(const struct peal_producer_options *options,
-		     uint64_t timeout_ns, struct peal_producer **ret_producer);
+                     uint64_t timeout_ns, struct peal_producer **ret_producer);
 
 /*
  * Reserve room for a message of @bytes, 0 to peal_producer_message_max(), and
@@ -250,9 +251,9 @@ peal_producer_attach(const struct peal_producer_options *options,
  * (the consumer has died; claims are void), -ESHUTDOWN (it has closed).
  */
 PEAL_API PEAL_MUST_CHECK int peal_producer_claim(struct peal_producer *producer,
-						 size_t bytes,
-						 uint64_t timeout_ns,
-						 void **ret_data);
+                                                 size_t bytes,
+                                                 uint64_t timeout_ns,
+                                                 void **ret_data);
 
 /* Shorten the newest claim. 0, or -EINVAL (longer than claimed, no claim). */
 PEAL_API int peal_producer_trim(struct peal_producer *producer, size_t bytes);
@@ -285,20 +286,19 @@ struct peal_part {
  * but -EMSGSIZE are only returned when nothing was published.
  */
 PEAL_API PEAL_MUST_CHECK int peal_producer_send(struct peal_producer *producer,
-						const void *data, size_t bytes,
-						uint64_t timeout_ns);
+                                                const void *data, size_t bytes,
+                                                uint64_t timeout_ns);
 PEAL_API PEAL_MUST_CHECK int peal_producer_sendv(struct peal_producer *producer,
-						 const struct peal_part *parts,
-						 size_t part_count,
-						 uint64_t timeout_ns);
+                                                 const struct peal_part *parts,
+                                                 size_t part_count,
+                                                 uint64_t timeout_ns);
 PEAL_API PEAL_MUST_CHECK int
 peal_producer_send_batch(struct peal_producer *producer,
-			 const struct peal_part *messages,
-			 size_t message_count, uint64_t timeout_ns);
+                         const struct peal_part *messages, size_t message_count,
+                         uint64_t timeout_ns);
 
 /* The largest message this connection can carry, in bytes. */
-PEAL_API size_t
-peal_producer_message_max(const struct peal_producer *producer);
+PEAL_API size_t peal_producer_message_max(const struct peal_producer *producer);
 
 /*
  * Wait for room inside an event loop, in fd mode. The descriptor polls readable
@@ -311,26 +311,96 @@ peal_producer_message_max(const struct peal_producer *producer);
  */
 PEAL_API int peal_producer_fd(const struct peal_producer *producer);
 PEAL_API int peal_producer_prepare(struct peal_producer *producer,
-				   size_t bytes);
+                                   size_t bytes);
 PEAL_API int peal_producer_dispatch(struct peal_producer *producer);
 
 struct peal_producer_stats {
 	uint64_t message_count; /* published */
 	uint64_t payload_bytes; /* published */
-	uint64_t full_count;	/* -EAGAIN and -ETIMEDOUT: not sent */
-	uint64_t blocked_ns;	/* spent waiting for room */
+	uint64_t full_count;    /* -EAGAIN and -ETIMEDOUT: not sent */
+	uint64_t blocked_ns;    /* spent waiting for room */
 	uint64_t reconnect_count;
 	uint64_t lost_bytes; /* of frames that a dead consumer never released */
 	struct peal_peer self; /* how the consumer names us */
 };
 PEAL_API int peal_producer_stats(const struct peal_producer *producer,
-				 struct peal_producer_stats *ret_stats);
+                                 struct peal_producer_stats *ret_stats);
 
 /*
  * Say good-bye; what was published is still delivered, unpublished claims are
  * given up. NULL is fine. 0.
  */
 PEAL_API int peal_producer_detach(struct peal_producer *producer);
+
+/* the inline halves ------------------------------------------------------- */
+
+/*
+ * Claim and publish have inline halves, which the names above reach in C and
+ * C++; the functions of the same names do the same, for other languages. What
+ * the halves work on is the beginning of every producer, and nobody else's
+ * business: it may change with the number in the library's soname.
+ */
+struct peal__producer_hot {
+	struct peal_ring_tx tx;
+	struct peal_ringer bell;
+	const uint32_t *lifeline; /* shared; marked when the server dies */
+	uint64_t *position_word;  /* shared; for shmctl's eyes only */
+	uint64_t claimed_bytes;   /* payload of all claims not given up */
+	uint64_t payload_bytes;   /* published */
+	uint64_t message_count;   /* published */
+	uint32_t is_broken;       /* lost, or in a forked child */
+};
+
+#define PEAL__LIFELINE_CUT UINT32_C(0x40000000) /* FUTEX_OWNER_DIED */
+#define PEAL__MESSAGES_PER_SHOW 64
+
+PEAL_API int peal__producer_claim_slowly(struct peal_producer *producer,
+                                         size_t bytes, uint64_t timeout_ns,
+                                         void **ret_data);
+PEAL_API int peal__producer_publish_slowly(struct peal_producer *producer);
+PEAL_API void peal__producer_show(struct peal_producer *producer);
+
+static inline PEAL_MUST_CHECK int
+peal__producer_claim(struct peal_producer *producer, size_t bytes,
+                     uint64_t timeout_ns, void **ret_data)
+{
+	struct peal__producer_hot *hot = (struct peal__producer_hot *)producer;
+
+	/* Held is neither 0 nor marked: one comparison tells both. Relaxed: it
+	 * is a hint, which the slow half makes sure of. */
+	if (PEAL_LIKELY(!hot->is_broken &&
+	                __atomic_load_n(hot->lifeline, __ATOMIC_RELAXED) - 1 <
+	                        PEAL__LIFELINE_CUT - 1 &&
+	                peal_ring_claim(&hot->tx, bytes, 0, 0, ret_data) ==
+	                        0)) {
+		hot->claimed_bytes += bytes;
+		return 0;
+	}
+	return peal__producer_claim_slowly(producer, bytes, timeout_ns,
+	                                   ret_data);
+}
+
+static inline int peal__producer_publish(struct peal_producer *producer)
+{
+	struct peal__producer_hot *hot = (struct peal__producer_hot *)producer;
+	uint32_t count;
+
+	if (PEAL_UNLIKELY(hot->is_broken || hot->tx.claim_count == 0))
+		return peal__producer_publish_slowly(producer);
+	count = peal_ring_publish(&hot->tx);
+	peal_doorbell_ring(&hot->bell);
+	/* Relaxed: for eyes only, on a line that nobody waits for. */
+	__atomic_store_n(hot->position_word, hot->tx.tail, __ATOMIC_RELAXED);
+	hot->payload_bytes = hot->claimed_bytes;
+	hot->message_count += count;
+	if (PEAL_UNLIKELY(hot->message_count % PEAL__MESSAGES_PER_SHOW < count))
+		peal__producer_show(producer);
+	return (int)count;
+}
+
+#define peal_producer_claim(producer, bytes, timeout_ns, ret_data) \
+	peal__producer_claim(producer, bytes, timeout_ns, ret_data)
+#define peal_producer_publish(producer) peal__producer_publish(producer)
 
 PEAL_END_DECLS
 

@@ -76,8 +76,8 @@ struct peal_peer {
 struct peal_message {
 	const void *data;
 	size_t data_bytes;
-	uint64_t id;	/* 0: a push or a one-way message */
-	uint32_t kind;	/* the user's own method or type number */
+	uint64_t id;    /* 0: a push or a one-way message */
+	uint32_t kind;  /* the user's own method or type number */
 	int32_t status; /* of answers: the handler's own, 0 is fine */
 	struct peal_peer peer;
 	uint64_t peal__end;
@@ -94,14 +94,15 @@ struct peal_frame {
 struct peal_ring_tx {
 	uint8_t *data;
 	uint64_t capacity_bytes;
-	uint64_t tail;	   /* end of the newest claim */
-	uint64_t first;	   /* start of the oldest unpublished claim */
-	uint64_t last;	   /* start of the newest claim */
+	uint64_t tail;     /* end of the newest claim */
+	uint64_t first;    /* start of the oldest unpublished claim */
+	uint64_t last;     /* start of the newest claim */
 	uint64_t released; /* as last seen */
 	uint32_t first_word;
 	uint32_t last_word;
-	uint32_t claim_count;	 /* unpublished */
-	uint32_t newest_is_open; /* may be trimmed; its word is not stored yet */
+	uint32_t claim_count; /* unpublished */
+	uint32_t
+		newest_is_open; /* may be trimmed; its word is not stored yet */
 	const uint64_t *released_word; /* shared, written by the reader */
 };
 
@@ -109,9 +110,9 @@ struct peal_ring_tx {
 struct peal_ring_rx {
 	const uint8_t *data;
 	uint64_t capacity_bytes;
-	uint64_t head;	   /* next frame to peek */
+	uint64_t head;     /* next frame to peek */
 	uint64_t released; /* given back by the reader */
-	uint64_t told;	   /* given back and stored where the writer looks */
+	uint64_t told;     /* given back and stored where the writer looks */
 	uint64_t *released_word; /* shared, written by this side */
 };
 
@@ -122,11 +123,11 @@ struct peal_ring_rx {
  * set of the cache when they are scanned.
  */
 PEAL_API void peal_ring_tx_init(struct peal_ring_tx *tx, void *data,
-				uint64_t capacity_bytes, uint64_t start,
-				const uint64_t *released_word);
+                                uint64_t capacity_bytes, uint64_t start,
+                                const uint64_t *released_word);
 PEAL_API void peal_ring_rx_init(struct peal_ring_rx *rx, const void *data,
-				uint64_t capacity_bytes, uint64_t start,
-				uint64_t *released_word);
+                                uint64_t capacity_bytes, uint64_t start,
+                                uint64_t *released_word);
 
 /* The largest payload a ring of this capacity can ever carry. */
 static inline size_t peal_ring_message_max(uint64_t capacity_bytes)
@@ -140,23 +141,22 @@ static inline uint64_t peal_ring_frame_bytes(uint64_t bytes)
 	return (bytes + PEAL_RING_HEADER_BYTES + 15) & ~UINT64_C(15);
 }
 
-static inline struct peal_frame *peal__ring_frame(const void *data,
-						  uint64_t capacity_bytes,
-						  uint64_t position)
+static inline struct peal_frame *
+peal__ring_frame(const void *data, uint64_t capacity_bytes, uint64_t position)
 {
 	return (struct peal_frame *)((uintptr_t)data +
-				     (position & (capacity_bytes - 1)));
+	                             (position & (capacity_bytes - 1)));
 }
 
 /* Read the reader's position again; is there room for @frame_bytes now? */
 static inline bool peal__ring_make_room(struct peal_ring_tx *tx,
-					uint64_t frame_bytes)
+                                        uint64_t frame_bytes)
 {
 	/* R1: pairs with R2 and R6: what the reader read there is
 	 * read before we write over it. seq_cst because it is also the second
 	 * look of a producer about to sleep. */
-	uint64_t released = __atomic_load_n(tx->released_word,
-					    __ATOMIC_SEQ_CST);
+	uint64_t released =
+		__atomic_load_n(tx->released_word, __ATOMIC_SEQ_CST);
 
 	/* A position that moves back or past what was published is a lie: it
 	 * is not taken, and the ring stays as full as it was. */
@@ -174,7 +174,7 @@ static inline bool peal__ring_make_room(struct peal_ring_tx *tx,
  * 0, or -EAGAIN (full), -EMSGSIZE (beyond peal_ring_message_max()).
  */
 static inline int peal_ring_claim(struct peal_ring_tx *tx, size_t bytes,
-				  uint32_t kind, uint64_t id, void **ret_data)
+                                  uint32_t kind, uint64_t id, void **ret_data)
 {
 	struct peal_frame *frame;
 	uint64_t frame_bytes;
@@ -183,16 +183,16 @@ static inline int peal_ring_claim(struct peal_ring_tx *tx, size_t bytes,
 		return -EMSGSIZE;
 	frame_bytes = peal_ring_frame_bytes(bytes);
 	if (PEAL_UNLIKELY(tx->tail - tx->released + frame_bytes +
-				  PEAL_RING_SPARE_BYTES >
-			  tx->capacity_bytes) &&
+	                          PEAL_RING_SPARE_BYTES >
+	                  tx->capacity_bytes) &&
 	    !peal__ring_make_room(tx, frame_bytes))
 		return -EAGAIN;
 	if (tx->newest_is_open && tx->last != tx->first)
 		/* Relaxed: invisible until the first frame is committed, R3. */
 		__atomic_store_n(&peal__ring_frame(tx->data, tx->capacity_bytes,
-						   tx->last)
-					  ->commit,
-				 tx->last_word, __ATOMIC_RELAXED);
+		                                   tx->last)
+		                          ->commit,
+		                 tx->last_word, __ATOMIC_RELAXED);
 	frame = peal__ring_frame(tx->data, tx->capacity_bytes, tx->tail);
 	frame->kind = kind;
 	frame->id = id;
@@ -227,20 +227,20 @@ static inline uint32_t peal_ring_publish(struct peal_ring_tx *tx)
 		return 0;
 	/* Relaxed, both: ordered before the commit below by its release. */
 	__atomic_store_n(&peal__ring_frame(tx->data, tx->capacity_bytes,
-					   tx->tail)
-				  ->commit,
-			 0, __ATOMIC_RELAXED);
+	                                   tx->tail)
+	                          ->commit,
+	                 0, __ATOMIC_RELAXED);
 	if (tx->newest_is_open && tx->last != tx->first)
 		__atomic_store_n(&peal__ring_frame(tx->data, tx->capacity_bytes,
-						   tx->last)
-					  ->commit,
-				 tx->last_word, __ATOMIC_RELAXED);
+		                                   tx->last)
+		                          ->commit,
+		                 tx->last_word, __ATOMIC_RELAXED);
 	/* R3: pairs with R4, R5 and R7; it announces, for B1 that follows in
 	 * peal_doorbell_ring(). */
 	__atomic_store_n(&peal__ring_frame(tx->data, tx->capacity_bytes,
-					   tx->first)
-				  ->commit,
-			 tx->first_word, PEAL__ANNOUNCE);
+	                                   tx->first)
+	                          ->commit,
+	                 tx->first_word, PEAL__ANNOUNCE);
 	tx->first = tx->tail;
 	tx->claim_count = 0;
 	tx->newest_is_open = 0;
@@ -252,9 +252,9 @@ static inline bool peal_ring_has_data(const struct peal_ring_rx *rx)
 {
 	/* R5: pairs with R3; seq_cst because it is the second look. */
 	return __atomic_load_n(&peal__ring_frame(rx->data, rx->capacity_bytes,
-						 rx->head)
-					->commit,
-			       __ATOMIC_SEQ_CST) != 0;
+	                                         rx->head)
+	                                ->commit,
+	                       __ATOMIC_SEQ_CST) != 0;
 }
 
 /*
@@ -264,7 +264,7 @@ static inline bool peal_ring_has_data(const struct peal_ring_rx *rx)
  * 0, or -EAGAIN (empty), -EPROTO (the writer's bytes make no sense).
  */
 static inline int peal_ring_peek(struct peal_ring_rx *rx,
-				 struct peal_message *ret_message)
+                                 struct peal_message *ret_message)
 {
 	struct peal_frame *frame =
 		peal__ring_frame(rx->data, rx->capacity_bytes, rx->head);
@@ -278,9 +278,9 @@ static inline int peal_ring_peek(struct peal_ring_rx *rx,
 	/* The writer never holds more than the capacity less the spare bytes
 	 * beyond what it was told is free. */
 	if (PEAL_UNLIKELY(word < PEAL_RING_HEADER_BYTES ||
-			  word > PEAL_RING_LENGTH_MASK ||
-			  end - rx->told + PEAL_RING_SPARE_BYTES >
-				  rx->capacity_bytes))
+	                  word > PEAL_RING_LENGTH_MASK ||
+	                  end - rx->told + PEAL_RING_SPARE_BYTES >
+	                          rx->capacity_bytes))
 		return -EPROTO;
 	ret_message->data = frame + 1;
 	ret_message->data_bytes = word - PEAL_RING_HEADER_BYTES;

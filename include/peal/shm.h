@@ -111,9 +111,9 @@ enum {
  * -ENOMEM, -EFBIG (RLIMIT_FSIZE), -EMFILE, -ENFILE, -EPERM or -EAGAIN
  * (locking).
  */
-PEAL_API PEAL_MUST_CHECK int peal_shm_create(
-	const struct peal_shm_options *options, int *ret_fd,
-	struct peal_shm_mapping *ret_mapping);
+PEAL_API PEAL_MUST_CHECK int
+peal_shm_create(const struct peal_shm_options *options, int *ret_fd,
+                struct peal_shm_mapping *ret_mapping);
 
 /*
  * Map @span_count spans (1 to 8) of @fd into one reservation, one after the

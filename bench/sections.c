@@ -1,0 +1,269 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What is measured, what it is compared with, and how close it should come.
+ */
+#include <peal/mpsc.h>
+
+#include "link.h"
+#include "table.h"
+
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+#define HEADER_BYTES 16
+
+/* round-trip ------------------------------------------------------------- */
+
+#define TALK                                                             \
+	{                                                                \
+		.payload_bytes = 64, .ring_bytes = BENCH_RING_BYTES,     \
+		.spin_mode = PEAL_SPIN_ALWAYS, .poll = BENCH_POLL_GENTLE \
+	}
+#define TALK_P99                                                          \
+	{                                                                 \
+		.payload_bytes = 64, .ring_bytes = BENCH_RING_BYTES,      \
+		.spin_mode = PEAL_SPIN_ALWAYS, .poll = BENCH_POLL_GENTLE, \
+		.percentile = 99                                          \
+	}
+#define SAME_BYTES "bare ping-pong of the same bytes, in place"
+#define WALKING "bare ping-pong of the same bytes, through a ring"
+
+static const struct bench_row round_trip_rows[] = {
+	{
+		.what = "producer and consumer, 64 B",
+		.measure = bench_talk,
+		.work = TALK,
+		.needs_two_cpus = true,
+		.limits = {{SAME_BYTES, bench_limit_frames_in_place, TALK, 1.1,
+                            1.1},
+                           {WALKING, bench_limit_frames_walking, TALK, 1.1,
+                            1.1},
+                           {"bare ping-pong of one line", bench_limit_line,
+                            TALK, 0, 0}},
+	},
+	{
+		.what = "two rings, nobody could sleep, 64 B",
+		.measure = bench_rings_talk,
+		.work = TALK,
+		.needs_two_cpus = true,
+		.limits = {{SAME_BYTES, bench_limit_frames_in_place, TALK, 1.1,
+                            1.1},
+                           {WALKING, bench_limit_frames_walking, TALK, 1.1,
+                            1.1}},
+	},
+	{
+		.what = "producer and consumer, p99, each one timed",
+		.measure = bench_talk,
+		.work = TALK_P99,
+		.needs_two_cpus = true,
+		.limits = {{SAME_BYTES ", p99", bench_limit_frames_in_place,
+                            TALK_P99, 0, 0}},
+	},
+};
+
+/* one-way ---------------------------------------------------------------- */
+
+#define FLOW(bytes, per_batch)                                             \
+	{                                                                  \
+		.payload_bytes = (bytes), .header_bytes = HEADER_BYTES,    \
+		.ring_bytes = BENCH_RING_BYTES, .batch = (per_batch),      \
+		.spin_mode = PEAL_SPIN_ADAPTIVE, .poll = BENCH_POLL_GENTLE \
+	}
+#define NAKED(bytes, per_batch)                                           \
+	{                                                                 \
+		.payload_bytes = (bytes), .ring_bytes = BENCH_RING_BYTES, \
+		.batch = (per_batch), .poll = BENCH_POLL_GENTLE           \
+	}
+#define COPY "bare copy of the same bytes"
+#define PAYLOAD_COPY "bare copy of the payload alone"
+
+static const struct bench_row one_way_rows[] = {
+	{
+		.what = "64 B, one by one, the consumer may sleep",
+		.measure = bench_stream,
+		.work = FLOW(64, 1),
+		.unit = BENCH_MESSAGES,
+		.needs_two_cpus = true,
+		.goal_near = 45e6,
+		.goal_far = 24e6,
+		.limits = {{COPY ", one by one", bench_limit_copy_best,
+                            FLOW(64, 1), 0, 0},
+                           {PAYLOAD_COPY ", one by one", bench_limit_copy,
+                            NAKED(64, 1), 0, 0},
+                           {PAYLOAD_COPY ", batch 16", bench_limit_copy,
+                            NAKED(64, 16), 0, 0}},
+	},
+	{
+		.what = "64 B, one by one, bare ring, nobody could sleep",
+		.measure = bench_rings_stream,
+		.work = FLOW(64, 1),
+		.unit = BENCH_MESSAGES,
+		.needs_two_cpus = true,
+		.limits = {{COPY ", one by one", bench_limit_copy_best,
+                            FLOW(64, 1), 0, 0}},
+	},
+	{
+		.what = "64 B, batch 16",
+		.measure = bench_stream,
+		.work = FLOW(64, 16),
+		.unit = BENCH_MESSAGES,
+		.needs_two_cpus = true,
+		.limits = {{PAYLOAD_COPY ", batch 16", bench_limit_copy,
+                            NAKED(64, 16), 0.9, 0.75},
+                           {COPY ", batch 16", bench_limit_copy, FLOW(64, 16),
+                            0.9, 0.75}},
+	},
+	{
+		.what = "1 KiB, one by one",
+		.measure = bench_stream,
+		.work = FLOW(1024, 1),
+		.unit = BENCH_BYTES,
+		.needs_two_cpus = true,
+		.limits = {{COPY ", one by one", bench_limit_copy_best,
+                            FLOW(1024, 1), 0, 0}},
+	},
+	{
+		.what = "1 KiB, batch 16",
+		.measure = bench_stream,
+		.work = FLOW(1024, 16),
+		.unit = BENCH_BYTES,
+		.needs_two_cpus = true,
+		.limits = {{COPY ", batch 16", bench_limit_copy, FLOW(1024, 16),
+                            0, 0}},
+	},
+	{
+		.what = "64 KiB, one by one",
+		.measure = bench_stream,
+		.work = FLOW(65536, 1),
+		.unit = BENCH_BYTES,
+		.needs_two_cpus = true,
+		.limits = {{COPY ", one by one", bench_limit_copy_best,
+                            FLOW(65536, 1), 0.95, 0.85}},
+	},
+	{
+		.what = "64 KiB, batch 16 (as many as the ring holds)",
+		.measure = bench_stream,
+		.work = FLOW(65536, 16),
+		.unit = BENCH_BYTES,
+		.needs_two_cpus = true,
+		.limits = {{COPY ", batch 16", bench_limit_copy,
+                            FLOW(65536, 16), 0.95, 0.85}},
+	},
+};
+
+/* wake ------------------------------------------------------------------- */
+
+#define WAKE(percent, same)                                            \
+	{                                                              \
+		.payload_bytes = 64, .ring_bytes = BENCH_RING_BYTES,   \
+		.spin_mode = PEAL_SPIN_NEVER, .percentile = (percent), \
+		.sleeps = true, .same_cpu = (same)                     \
+	}
+
+static const struct bench_row wake_rows[] = {
+	{
+		.what = "both asleep, two processors, median",
+		.measure = bench_talk,
+		.work = WAKE(50, false),
+		.needs_two_cpus = true,
+		.limits = {{"bare futex ping-pong", bench_limit_futex,
+                            WAKE(50, false), 1.15, 1.15}},
+	},
+	{
+		.what = "both asleep, two processors, p99",
+		.measure = bench_talk,
+		.work = WAKE(99, false),
+		.needs_two_cpus = true,
+		.limits = {{"bare futex ping-pong, p99", bench_limit_futex,
+                            WAKE(99, false), 0, 0}},
+	},
+	{
+		.what = "both asleep, one processor, median",
+		.measure = bench_talk,
+		.work = WAKE(50, true),
+		.limits = {{"bare futex ping-pong", bench_limit_futex,
+                            WAKE(50, true), 0, 0}},
+	},
+};
+
+/* publish ---------------------------------------------------------------- */
+
+static const struct bench_row publish_rows[] = {
+	{
+		.what = "claim, write, publish, 64 B, alone",
+		.measure = bench_put_alone,
+		.work = TALK,
+		.limits = {{"one exchange", bench_limit_exchange, TALK, 0, 0},
+                           {"the same bytes and an exchange",
+                            bench_limit_put_exchange, TALK, 0, 0},
+                           {"the same bytes and a plain store", bench_limit_put,
+                            TALK, 0, 0}},
+	},
+	{
+		.what = "peek, read, release, 64 B, alone",
+		.measure = bench_take_alone,
+		.work = TALK,
+		.limits = {{"one exchange", bench_limit_exchange, TALK, 0, 0}},
+	},
+	{
+		.what = "claim, write, publish, 64 B, streaming",
+		.measure = bench_put_streaming,
+		.work = TALK,
+		.needs_two_cpus = true,
+		.limits = {{"the same bytes and a plain store, streaming",
+                            bench_limit_put_streaming, TALK, 0, 0},
+                           {"one exchange, alone", bench_limit_exchange, TALK,
+                            0, 0}},
+	},
+};
+
+/* idle ------------------------------------------------------------------- */
+
+#define IDLE_TALK(count)                                             \
+	{                                                            \
+		.payload_bytes = 64, .ring_bytes = BENCH_RING_BYTES, \
+		.spin_mode = PEAL_SPIN_ALWAYS, .idle_count = (count) \
+	}
+#define IDLE_FLOW(count)                                             \
+	{                                                            \
+		.payload_bytes = 64, .ring_bytes = BENCH_RING_BYTES, \
+		.batch = 1, .spin_mode = PEAL_SPIN_ADAPTIVE,         \
+		.idle_count = (count)                                \
+	}
+#define IDLE_ROWS(count)                                                      \
+	{                                                                     \
+		.what = "round trip beside " #count " idle producers",        \
+		.measure = bench_talk,                                        \
+		.work = IDLE_TALK(count),                                     \
+		.needs_two_cpus = true,                                       \
+		.limits = {{"the same, alone", bench_talk, IDLE_TALK(0), 0,   \
+	                    0}},                                              \
+	},                                                                    \
+	{                                                                     \
+		.what = "one way beside " #count " idle producers",           \
+		.measure = bench_stream, .work = IDLE_FLOW(count),            \
+		.unit = BENCH_MESSAGES, .needs_two_cpus = true,               \
+		.limits = {{"the same, alone", bench_stream, IDLE_FLOW(0), 0, \
+		            0}},                                              \
+	}
+
+static const struct bench_row idle_rows[] = {
+	IDLE_ROWS(0),
+	IDLE_ROWS(64),
+	IDLE_ROWS(300),
+	IDLE_ROWS(500),
+};
+
+/* all of them ------------------------------------------------------------ */
+
+const struct bench_section bench_sections[] = {
+	{"round-trip", "a message there and one back, both sides spinning",
+         round_trip_rows, COUNT(round_trip_rows)},
+	{"one-way", "messages or payload in a second, 256 KiB of ring",
+         one_way_rows, COUNT(one_way_rows)},
+	{"wake", "a message there and one back, to a sleeper each time",
+         wake_rows, COUNT(wake_rows)},
+	{"publish", "what the producer pays while the consumer is awake",
+         publish_rows, COUNT(publish_rows)},
+	{"idle", "what producers cost that say nothing", idle_rows,
+         COUNT(idle_rows)},
+};
+const size_t bench_section_count = COUNT(bench_sections);

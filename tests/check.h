@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What every unit test begins with: cmocka, and children that may not assert.
+ *
+ * cmocka leaves a failed test by longjmp(), so only the thread that runs the
+ * test may assert. A forked child, like a second thread, returns a status:
+ *
+ *	static int child(void *arg)
+ *	{
+ *		return everything_is_fine(arg) ? 0 : __LINE__ % 256;
+ *	}
+ *	...
+ *	assert_int_equal(check_in_child(child, arg), 0);
+ */
+#ifndef PEAL_TESTS_CHECK_H
+#define PEAL_TESTS_CHECK_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#define CHECK_COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
+/* A killed child is CHECK_KILLED_BY + the signal; one that never was is -1. */
+#define CHECK_KILLED_BY 1000
+
+/* Run @run in a forked child and wait for it: what it returned, 0 to 255. */
+static inline int check_in_child(int (*run)(void *arg), void *arg)
+{
+	int status;
+	pid_t pid;
+
+	fflush(NULL);
+	pid = fork();
+	if (pid == 0)
+		_exit(run(arg));
+	if (pid < 0 || waitpid(pid, &status, 0) != pid)
+		return -1;
+	return WIFEXITED(status) ? WEXITSTATUS(status)
+	                         : CHECK_KILLED_BY + WTERMSIG(status);
+}
+
+/* skip() with its reason: the runner does not accept a skip without one. */
+#define CHECK_SKIP(reason)                                \
+	do {                                              \
+		print_message("skipped: %s\n", (reason)); \
+		skip();                                   \
+	} while (0)
+
+#endif

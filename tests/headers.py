@@ -1,0 +1,115 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Each public header compiles alone, twice in one file, as C11 and as C++.
+
+    tests/headers.py --library build/libpeal.so
+
+With --library, programs in C and in C++ that include all of them also link,
+call peal_version(), and find every function that the headers declare.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import tidy
+from tap import Tap
+
+ROOT = Path(__file__).resolve().parent.parent
+INCLUDE = ROOT / 'include'
+STRICT = ('-pedantic-errors', '-Wall', '-Wextra', '-Werror')
+# No -D_GNU_SOURCE and no gnu dialect: a stranger's program may have neither.
+LANGUAGES = (
+    ('gcc', 'c', 'c11'), ('clang', 'c', 'c11'),
+    ('g++', 'c++', 'c++11'), ('clang++', 'c++', 'c++11'),
+    ('g++', 'c++', 'c++17'), ('clang++', 'c++', 'c++17'),
+)
+
+PROGRAM = '''
+typedef void (*function)(void);
+static const function functions[] = {{
+{functions}
+}};
+
+int main(void)
+{{
+	char version[32];
+
+	snprintf(version, sizeof(version), "%d.%d.%d", PEAL_VERSION_MAJOR,
+		 PEAL_VERSION_MINOR, PEAL_VERSION_PATCH);
+	for (size_t i = 0; i < sizeof(functions) / sizeof(functions[0]); i++)
+		if (functions[i] == 0)
+			return 2;
+	return strcmp(version, peal_version()) != 0;
+}}
+'''
+
+
+def compiler(language, *arguments, code):
+    """Feed @code to a compiler; '' or what it has to say."""
+    name, kind, standard = language
+    done = subprocess.run(
+        [name, f'-x{kind}', f'-std={standard}', *STRICT, f'-I{INCLUDE}', '-',
+         *arguments], input=code, check=False, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    return done.stdout if done.returncode else ''
+
+
+def include(header):
+    """The line that includes it."""
+    return f'#include <{header.relative_to(INCLUDE).as_posix()}>\n'
+
+
+def check_alone(tap, header):
+    """One header, twice in a file that has nothing else."""
+    said = [compiler(language, '-fsyntax-only', code=include(header) * 2)
+            for language in LANGUAGES]
+    print(''.join(said), end='')
+    tap.line(not any(said), f'<{header.relative_to(INCLUDE).as_posix()}> '
+             'compiles alone as C11, C++11 and C++17')
+
+
+def check_together(tap, headers, library, language):
+    """All headers in one program that links and runs."""
+    functions = sorted(tidy.public_functions(tidy.Tree(ROOT)))
+    code = ('#include <stdio.h>\n#include <string.h>\n'
+            + ''.join(map(include, headers))
+            + PROGRAM.format(functions=',\n'.join(
+                f'\t(function){name}' for name in functions)))
+    with tempfile.TemporaryDirectory(prefix='peal-headers.') as directory:
+        program = Path(directory, 'program')
+        said = compiler(language, '-Wno-cast-function-type', '-o', str(program),
+                        '-xnone', str(library), code=code)
+        if not said:
+            done = subprocess.run(
+                [program], check=False, env={
+                    **os.environ, 'LD_LIBRARY_PATH': str(library.parent)})
+            if done.returncode:
+                said = f'the program ended with {done.returncode}\n'
+    print(said, end='')
+    tap.line(not said, f'all headers together link with {language[0]} '
+             f'-std={language[2]}')
+
+
+def main():
+    """The program."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--library', type=Path, help='libpeal.so, to link with')
+    options = parser.parse_args()
+    headers = sorted(INCLUDE.rglob('*.h'))
+    tap = Tap()
+    for header in headers:
+        check_alone(tap, header)
+    for language in LANGUAGES:
+        if options.library is None:
+            tap.skip(f'link with {language[0]}', 'no --library was given')
+        else:
+            check_together(tap, headers, options.library.resolve(), language)
+    return tap.close()
+
+
+if __name__ == '__main__':
+    sys.exit(main())

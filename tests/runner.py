@@ -1,0 +1,378 @@
+# SPDX-License-Identifier: MIT
+"""Runs the tests of peal in every way of building it that has its own bugs.
+
+Call it as tests/run, which first installs what is missing.
+"""
+
+import argparse
+import fnmatch
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import harness
+
+SOURCE = Path(__file__).resolve().parent.parent
+MUTANTS = 'mutants'
+COULD_NOT_EXIT_CODE = 2
+
+STRICT = ('-Dwerror=true',)
+# Named places to stop and kill at, and no safety net under a lost wake.
+BARE = ('-Dhooks=true', '-Dbounded_sleep=false',
+        '-Dbench=false', '-Dexamples=false')
+# gcc warns about code that a sanitizer has put there, so nothing is strict.
+SANITIZED = BARE + ('-Db_lundef=false', '-Dbuildtype=debugoptimized')
+
+SANITIZER_ENVIRONMENT = {
+    'ASAN_OPTIONS': 'detect_leaks=1:strict_string_checks=1',
+    'UBSAN_OPTIONS': 'halt_on_error=1:print_stacktrace=1',
+    'TSAN_OPTIONS': 'halt_on_error=1:second_deadlock_stack=1',
+}
+SANITIZER_PATIENCE = 3.0
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to build everything, and the suites that are worth it there."""
+    name: str
+    about: str
+    compiler: str
+    options: tuple
+    suites: frozenset
+    sanitizer: str = ''
+
+
+VARIANTS = (
+    Variant('gcc', 'gcc, as released, warnings are errors', 'gcc', STRICT,
+            frozenset({'tidy', 'headers', 'unit', 'tool'})),
+    Variant('clang', 'clang, as released, warnings are errors', 'clang', STRICT,
+            frozenset({'unit', 'tool'})),
+    Variant('hooks', 'gcc with hooks, without the bounded sleep', 'gcc',
+            STRICT + BARE, frozenset({'weave', 'death', 'stress'})),
+    Variant('asan', 'the same under ASan and UBSan', 'gcc',
+            SANITIZED + ('-Db_sanitize=address,undefined',),
+            frozenset({'unit', 'tool', 'weave', 'death', 'stress'}),
+            'address,undefined'),
+    Variant('tsan', 'clang and TSan, what runs in one process', 'clang',
+            SANITIZED + ('-Db_sanitize=thread',),
+            frozenset({'inprocess'}), 'thread'),
+)
+LONG_SUITE, LONG_VARIANT = 'long', 'hooks'
+
+
+def arguments():
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog='tests/run',
+        description='Build peal in several ways and run its tests in each.',
+        epilog='Build directories are kept in build-test/ and reused. The '
+        'exit code is 0 when nothing has failed.')
+    parser.add_argument('--only', metavar='PATTERN', action='append',
+                        default=[], help="run what matches this shell pattern: "
+                        "a test (base), a variant (tsan), both ('tsan:ring*'), "
+                        "a mutant ('mutants:NAME'); may be repeated")
+    parser.add_argument('--quick', action='store_true',
+                        help='only the plain build with gcc, no mutants')
+    parser.add_argument('--long', action='store_true',
+                        help='also the tests of the suite "long"')
+    parser.add_argument('--list', action='store_true',
+                        help='say what would be run, and run nothing')
+    parser.add_argument('--no-install', action='store_true',
+                        help='do not look for missing packages')
+    return parser.parse_args()
+
+
+def chosen(variant, test, patterns):
+    """Does the command line ask for this test of this variant?"""
+    names = (variant, test, f'{variant}:{test}')
+    return not patterns or any(fnmatch.fnmatchcase(name, pattern)
+                               for name in names for pattern in patterns)
+
+
+def possible(variant, patterns):
+    """Could any test of this variant be asked for? Saves building it."""
+    others = {other.name for other in VARIANTS} | {MUTANTS}
+    return not patterns or any(
+        fnmatch.fnmatchcase(variant, pattern.split(':')[0])
+        or (':' not in pattern and pattern not in others)
+        for pattern in patterns)
+
+
+class Report:
+    """Prints as it goes, counts, and closes with the line that counts."""
+
+    def __init__(self):
+        self.passed = 0
+        self.failed = []
+        self.skipped = []
+        self.began = time.monotonic()
+
+    @staticmethod
+    def heading(text):
+        """A new variant."""
+        print(f'\n== {text}', flush=True)
+
+    @staticmethod
+    def begin(name):
+        """The first half of a line, before the work."""
+        print(f'  {name:<24}', end='', flush=True)
+
+    def end(self, variant, result):
+        """The second half, and all the output if something has failed."""
+        parts = [f'{len(result.passed)} passed']
+        if result.failed:
+            parts.append(f'{len(result.failed)} FAILED')
+        if result.skipped:
+            parts.append(f'{len(result.skipped)} skipped')
+        print(f'{", ".join(parts):<36}{result.seconds:6.1f} s', flush=True)
+        for check, why in result.skipped:
+            print(f'      skipped: {check}: {why}')
+        for check, why in result.failed:
+            print(f'      FAILED: {check}: {why}')
+        if result.failed:
+            print(f'      ---- everything that {result.test} printed ----')
+            for line in result.output.splitlines():
+                print(f'      | {line}')
+            print('      ----', flush=True)
+        self.count(variant, result)
+
+    def count(self, variant, result):
+        """Add to the sums."""
+        self.passed += len(result.passed)
+        for sums, new in ((self.failed, result.failed),
+                          (self.skipped, result.skipped)):
+            for check, why in new:
+                if check == result.test:
+                    sums.append(f'{variant}:{check}: {why}')
+                else:
+                    sums.append(f'{variant}:{result.test}: {check}: {why}')
+
+    def is_empty(self):
+        """Has nothing at all been run?"""
+        return not (self.passed or self.failed or self.skipped)
+
+    def close(self):
+        """The sums; True if all is well."""
+        print()
+        for text in self.skipped:
+            print(f'skipped  {text}')
+        for text in self.failed:
+            print(f'FAILED   {text}')
+        print(f'{time.monotonic() - self.began:.0f} s in all')
+        line = f'{self.passed} passed, {len(self.failed)} failed'
+        if self.skipped:
+            line += f', {len(self.skipped)} skipped'
+        print(line, flush=True)
+        return not self.failed
+
+
+def timed_step(name, step):
+    """Run @step as one check called @name; (its value or None, the Result)."""
+    result = harness.Result(name)
+    began = time.monotonic()
+    value = None
+    try:
+        value = step()
+        result.passed.append(name)
+    except harness.Failure as failure:
+        result.output = str(failure)
+        result.failed.append((name, 'so nothing of this variant was tested'))
+    result.seconds = time.monotonic() - began
+    return value, result
+
+
+def steady_addresses():
+    """A prefix that turns off what older sanitizers stumble over."""
+    wrapper = ['setarch', '-R']
+    try:
+        harness.command(wrapper + ['true'])
+    except harness.Failure:
+        return []
+    return wrapper
+
+
+def sanitizer_starts(variant, wrapper):
+    """'' or why no program of this variant can run on this machine."""
+    with tempfile.TemporaryDirectory(prefix='peal-test.') as directory:
+        program = Path(directory, 'program')
+        source = program.with_suffix('.c')
+        source.write_text('int main(void) { return 0; }\n')
+        try:
+            harness.command([variant.compiler, '-o', str(program),
+                             f'-fsanitize={variant.sanitizer}', str(source)])
+            for _ in range(5):
+                harness.command([*wrapper, str(program)])
+        except harness.Failure as failure:
+            return ' '.join(['an empty program does not run with',
+                             f'-fsanitize={variant.sanitizer}:',
+                             *str(failure).split()])[:300]
+    return ''
+
+
+class Run:
+    """One call of tests/run."""
+
+    def __init__(self, options, builds):
+        self.options = options
+        self.builds = Path(builds)
+        self.report = Report()
+
+    def wanted(self, variant, tests):
+        """The tests of this variant that are asked for."""
+        suites = set(variant.suites)
+        if self.options.long and variant.name == LONG_VARIANT:
+            suites.add(LONG_SUITE)
+        return [test for test in tests if test.suites & suites
+                and chosen(variant.name, test.name, self.options.only)]
+
+    def build_of(self, variant):
+        """Its build directory."""
+        return harness.Build(SOURCE, self.builds / variant.name,
+                             variant.compiler, variant.options)
+
+    def variants(self):
+        """Those that the command line asks for."""
+        return [variant for variant in
+                (VARIANTS[:1] if self.options.quick else VARIANTS)
+                if possible(variant.name, self.options.only)]
+
+    def with_mutants(self):
+        """Are the mutants asked for?"""
+        return not self.options.quick and (
+            not self.options.only or any(
+                fnmatch.fnmatchcase(MUTANTS, pattern.split(':')[0])
+                for pattern in self.options.only))
+
+    def compile(self, variant):
+        """Configure and compile what is asked for; the tests to run."""
+        build = self.build_of(variant)
+        build.prepare()
+        tests = self.wanted(variant, build.tests())
+        if not self.options.only:
+            build.compile()
+        elif tests:
+            build.compile(sorted({target for test in tests
+                                  for target in test.targets}))
+        return tests
+
+    def steadied(self, variant):
+        """
+        What a sanitizer needs around a test: (wrapper, environment, patience),
+        or None after saying why nothing of this variant can run here.
+        """
+        if not variant.sanitizer:
+            return [], {}, 1.0
+        wrapper = steady_addresses()
+        why_not = sanitizer_starts(variant, wrapper)
+        if not why_not:
+            return wrapper, SANITIZER_ENVIRONMENT, SANITIZER_PATIENCE
+        result = harness.Result('everything')
+        result.skipped.append(('everything', why_not))
+        self.report.begin('everything')
+        self.report.end(variant.name, result)
+        return None
+
+    def one_variant(self, variant):
+        """Configure, compile, and run what belongs to it."""
+        self.report.heading(f'{variant.name}: {variant.about}')
+        around = self.steadied(variant)
+        if around is None:
+            return
+        self.report.begin('compile')
+        tests, result = timed_step('compile', lambda: self.compile(variant))
+        if tests == [] and self.options.only:
+            print('nothing matches')
+            return
+        self.report.end(variant.name, result)
+        for test in tests or ():
+            self.report.begin(test.name)
+            self.report.end(variant.name, harness.run(test, *around))
+
+    def mutants(self):
+        """Run tests/mutants and let its lines through as they come."""
+        self.report.heading('mutants: a broken peal has to fail a test')
+        command = [str(SOURCE / 'tests' / MUTANTS)]
+        for pattern in self.options.only:
+            command += ['--only', pattern.split(':', 1)[-1]] \
+                if ':' in pattern else []
+        result = harness.Result(MUTANTS)
+        lines = []
+        with subprocess.Popen(command, stdin=subprocess.DEVNULL, text=True,
+                              stdout=subprocess.PIPE, errors='replace',
+                              stderr=subprocess.STDOUT) as process:
+            try:
+                for line in process.stdout:
+                    lines.append(line)
+                    print(f'  {line}', end='', flush=True)
+            except KeyboardInterrupt:
+                process.terminate()
+                raise
+        result.output = ''.join(lines)
+        harness.judge(result, process.returncode)
+        self.report.count(MUTANTS, result)
+
+    def list(self):
+        """Say what would be run."""
+        for variant in self.variants():
+            build = self.build_of(variant)
+            build.prepare()
+            for test in self.wanted(variant, build.tests()):
+                print(f'{variant.name}:{test.name:<24} '
+                      f'{" ".join(sorted(test.suites))}')
+        if self.with_mutants():
+            text = harness.command([str(SOURCE / 'tests' / MUTANTS), '--list'])
+            for line in text.splitlines():
+                print(f'{MUTANTS}:{line}')
+
+    def everything(self):
+        """Run it; True if all is well."""
+        for variant in self.variants():
+            self.one_variant(variant)
+        if self.with_mutants():
+            self.mutants()
+        if self.report.is_empty():
+            raise harness.Failure('no test matches; try tests/run --list')
+        return self.report.close()
+
+
+def build_root(stack):
+    """build-test/ in the tree, or a temporary place beside a read-only one."""
+    if os.access(SOURCE, os.W_OK):
+        return SOURCE / 'build-test'
+    stack.append(tempfile.mkdtemp(prefix='peal-tests.'))
+    return Path(stack[-1])
+
+
+def main():
+    """The program."""
+    def interrupted(_signal, _frame):
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupted)
+    options = arguments()
+    temporary = []
+    try:
+        run = Run(options, build_root(temporary))
+        if options.list:
+            run.list()
+            return 0
+        return 0 if run.everything() else 1
+    except KeyboardInterrupt:
+        print('\ninterrupted; the tests were not finished', file=sys.stderr)
+        return 130
+    except harness.Failure as failure:
+        print(failure, file=sys.stderr)
+        return COULD_NOT_EXIT_CODE
+    finally:
+        for directory in temporary:
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,483 @@
+/* SPDX-License-Identifier: MIT */
+#include "tests/check.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+
+#include "base/clock.h"
+#include "doorbell/futex.h"
+#include "doorbell/spin.h"
+#include "peal/doorbell.h"
+#include "tests/unit/shared.h"
+
+#define OUR_ERRNO 4321
+
+/* A bell, its sleeper, and one who rings it. */
+static uint64_t *arm;
+static uint32_t *seq;
+static struct peal_sleeper sleeper;
+static struct peal_ringer ringer;
+static int ends[2]; /* the ringer's end of the socket, the sleeper's */
+
+static int open_bell(void **state)
+{
+	static void *memory;
+
+	(void)state;
+	if (memory == NULL)
+		memory = shared_open(4096);
+	memset(memory, 0, 4096);
+	arm = memory;
+	seq = (uint32_t *)(arm + 8);
+	*seq = 1000;
+	assert_int_equal(
+		socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, ends),
+		0);
+	peal_doorbell_init(&sleeper, arm, seq, PEAL_DOORBELL_FUTEX);
+	ringer = (struct peal_ringer){.arm = arm, .seq = seq, .fd = ends[0]};
+	errno = OUR_ERRNO;
+	return 0;
+}
+
+static int close_bell(void **state)
+{
+	(void)state;
+	for (int i = 0; i < 2; i++)
+		if (ends[i] >= 0)
+			close(ends[i]);
+	return 0;
+}
+
+#define TEST(test) cmocka_unit_test_setup_teardown(test, open_bell, close_bell)
+
+/* The bytes on the socket: how many there were, each a wake. */
+static int wake_bytes(void)
+{
+	unsigned char bytes[2];
+	int count = 0;
+
+	while (recv(ends[1], bytes, sizeof(bytes), 0) == 1) {
+		assert_int_equal(bytes[0], PEAL__DOORBELL_WAKE_BYTE);
+		count++;
+	}
+	return count;
+}
+
+/* arming ----------------------------------------------------------------- */
+
+static void arming_tells_the_mode_and_is_never_zero(void **state)
+{
+	(void)state;
+	for (uint32_t mode = 1; mode <= 2; mode++) {
+		peal_doorbell_init(&sleeper, arm, seq, mode);
+		assert_int_equal(*arm, 0);
+		peal_doorbell_arm(&sleeper);
+		assert_int_not_equal(*arm, 0);
+		assert_int_equal(*arm & PEAL_DOORBELL_MODE_MASK, mode);
+		peal_doorbell_disarm(&sleeper);
+		assert_int_equal(*arm, 0);
+	}
+}
+
+static void armings_never_repeat(void **state)
+{
+	uint64_t before = 0;
+
+	(void)state;
+	for (int i = 0; i < 10000; i++) {
+		peal_doorbell_arm(&sleeper);
+		assert_true(*arm > before);
+		before = *arm;
+		peal_doorbell_disarm(&sleeper);
+	}
+}
+
+static void epochs_start_at_random_and_far_from_their_end(void **state)
+{
+	uint64_t epochs[16];
+
+	(void)state;
+	for (size_t i = 0; i < CHECK_COUNT(epochs); i++) {
+		peal_doorbell_init(&sleeper, arm, seq, PEAL_DOORBELL_FUTEX);
+		epochs[i] = sleeper.epoch;
+		/* More sleeps than anybody lives to see are left. */
+		assert_true(sleeper.epoch < UINT64_C(1) << 61);
+		for (size_t k = 0; k < i; k++)
+			assert_int_not_equal(epochs[k], epochs[i]);
+	}
+}
+
+/* ringing ---------------------------------------------------------------- */
+
+static void sleeper_that_is_awake_is_not_rung(void **state)
+{
+	(void)state;
+	peal_doorbell_ring(&ringer);
+	assert_int_equal(*seq, 1000);
+	assert_int_equal(ringer.my_last, 0);
+	assert_int_equal(wake_bytes(), 0);
+}
+
+static void armed_bell_is_rung_once_for_each_arming(void **state)
+{
+	(void)state;
+	for (uint32_t sleep = 1; sleep <= 5; sleep++) {
+		peal_doorbell_arm(&sleeper);
+		for (int i = 0; i < 3; i++) {
+			peal_doorbell_ring(&ringer);
+			assert_int_equal(*seq, 1000 + sleep);
+			assert_int_equal(ringer.my_last, *arm);
+		}
+		peal_doorbell_disarm(&sleeper);
+		peal_doorbell_ring(&ringer);
+		assert_int_equal(*seq, 1000 + sleep);
+	}
+	assert_int_equal(errno, OUR_ERRNO);
+}
+
+/* It is not the first ringer that disarms: that one may die halfway. */
+static void every_ringer_rings_the_same_arming(void **state)
+{
+	struct peal_ringer other = ringer;
+
+	(void)state;
+	peal_doorbell_arm(&sleeper);
+	peal_doorbell_ring(&ringer);
+	peal_doorbell_ring(&other);
+	assert_int_equal(*seq, 1002);
+	assert_int_not_equal(*arm, 0);
+}
+
+static void ringer_of_another_connection_does_not_take_an_epoch_for_its_own(
+	void **state)
+{
+	(void)state;
+	/* What an old server's sleep was called means nothing to a new one. */
+	ringer.my_last = (sleeper.epoch << 2) | PEAL_DOORBELL_FUTEX;
+	peal_doorbell_arm(&sleeper);
+	peal_doorbell_ring(&ringer);
+	assert_int_equal(*seq, 1001);
+}
+
+static void bell_moves_also_when_nobody_waits(void **state)
+{
+	(void)state;
+	/* The sleeper is between arming and FUTEX_WAIT: the bump is what ends
+	 * a wait that begins after the wake. */
+	peal_doorbell_look(&sleeper);
+	peal_doorbell_arm(&sleeper);
+	assert_false(peal_doorbell_changed(&sleeper));
+	peal__doorbell_ring_armed(&ringer, *arm);
+	assert_int_equal(*seq, 1001);
+	assert_true(peal_doorbell_changed(&sleeper));
+	assert_int_equal(peal_doorbell_wait(&sleeper, PEAL_FOREVER), 0);
+	assert_int_equal(errno, OUR_ERRNO);
+}
+
+static void bell_of_a_closed_server_is_not_rung(void **state)
+{
+	(void)state;
+	*arm = UINT64_C(77) << 2 | PEAL_DOORBELL_CLOSED;
+	peal_doorbell_ring(&ringer);
+	assert_int_equal(*seq, 1000);
+	assert_int_equal(wake_bytes(), 0);
+	ringer.seq = NULL;
+	ringer.my_last = 0;
+	peal_doorbell_ring(&ringer);
+	assert_int_equal(wake_bytes(), 0);
+}
+
+static void seq_may_wrap(void **state)
+{
+	(void)state;
+	*seq = UINT32_MAX;
+	peal_doorbell_look(&sleeper);
+	peal_doorbell_arm(&sleeper);
+	peal_doorbell_ring(&ringer);
+	assert_int_equal(*seq, 0);
+	assert_true(peal_doorbell_changed(&sleeper));
+	assert_int_equal(peal_doorbell_wait(&sleeper, PEAL_FOREVER), 0);
+}
+
+/* ringing by a socket ---------------------------------------------------- */
+
+static void sleeper_in_epoll_is_rung_by_one_byte(void **state)
+{
+	(void)state;
+	peal_doorbell_init(&sleeper, arm, seq, PEAL_DOORBELL_FD);
+	for (int sleep = 0; sleep < 3; sleep++) {
+		peal_doorbell_arm(&sleeper);
+		peal_doorbell_ring(&ringer);
+		peal_doorbell_ring(&ringer);
+		assert_int_equal(wake_bytes(), 1);
+		peal_doorbell_disarm(&sleeper);
+	}
+	assert_int_equal(*seq, 1000);
+}
+
+static void ringer_without_the_futex_word_rings_by_a_byte(void **state)
+{
+	(void)state;
+	ringer.seq = NULL;
+	peal_doorbell_arm(&sleeper);
+	peal_doorbell_ring(&ringer);
+	peal_doorbell_ring(&ringer);
+	assert_int_equal(wake_bytes(), 1);
+	assert_int_equal(ringer.my_last, *arm);
+}
+
+static void full_socket_has_been_rung_already(void **state)
+{
+	int count = 0;
+
+	(void)state;
+	while (send(ends[0], "W", 1, MSG_DONTWAIT) == 1)
+		count++;
+	assert_true(count > 0);
+	errno = OUR_ERRNO;
+	peal_doorbell_init(&sleeper, arm, seq, PEAL_DOORBELL_FD);
+	peal_doorbell_arm(&sleeper);
+	peal_doorbell_ring(&ringer);
+	assert_int_equal(errno, OUR_ERRNO);
+	assert_int_equal(ringer.my_last, *arm);
+	assert_int_equal(wake_bytes(), count);
+}
+
+static void ringing_a_socket_that_was_closed_kills_nobody(void **state)
+{
+	(void)state;
+	signal(SIGPIPE, SIG_DFL);
+	peal_doorbell_init(&sleeper, arm, seq, PEAL_DOORBELL_FD);
+	peal_doorbell_arm(&sleeper);
+	close(ends[1]);
+	ends[1] = -1;
+	peal_doorbell_ring(&ringer);
+	assert_int_equal(errno, OUR_ERRNO);
+	/* Nor does one that is no descriptor at all. */
+	ringer.fd = -1;
+	ringer.my_last = 0;
+	peal_doorbell_ring(&ringer);
+	assert_int_equal(errno, OUR_ERRNO);
+	assert_int_equal(*seq, 1000);
+}
+
+/* notify ----------------------------------------------------------------- */
+
+static void notify_moves_the_bell_of_one_who_is_awake(void **state)
+{
+	int event_fd = eventfd(0, EFD_NONBLOCK);
+	uint64_t count;
+
+	(void)state;
+	peal_doorbell_notify(arm, seq, event_fd);
+	assert_int_equal(*seq, 1001);
+	assert_true(peal_doorbell_changed(&sleeper));
+	/* It will look at seq before it sleeps: nothing else is needed. */
+	assert_int_equal(read(event_fd, &count, sizeof(count)), -1);
+	close(event_fd);
+}
+
+static void notify_of_a_sleeper_in_epoll_makes_its_eventfd_readable(
+	void **state)
+{
+	int event_fd = eventfd(0, EFD_NONBLOCK);
+	uint64_t count = UINT64_MAX - 1;
+
+	(void)state;
+	peal_doorbell_init(&sleeper, arm, seq, PEAL_DOORBELL_FD);
+	peal_doorbell_arm(&sleeper);
+	/* One that is full is readable already. */
+	assert_int_equal(write(event_fd, &count, sizeof(count)), 8);
+	errno = OUR_ERRNO;
+	peal_doorbell_notify(arm, seq, event_fd);
+	assert_int_equal(errno, OUR_ERRNO);
+	assert_int_equal(read(event_fd, &count, sizeof(count)), 8);
+	peal_doorbell_notify(arm, seq, event_fd);
+	assert_int_equal(*seq, 1002);
+	assert_int_equal(read(event_fd, &count, sizeof(count)), 8);
+	assert_int_equal(count, 1);
+	errno = OUR_ERRNO;
+	peal_doorbell_notify(arm, seq, -1);
+	assert_int_equal(*seq, 1003);
+	assert_int_equal(errno, OUR_ERRNO);
+	close(event_fd);
+}
+
+static void notify_in_signal(int number)
+{
+	(void)number;
+	peal_doorbell_notify(arm, seq, -1);
+}
+
+static void notify_from_a_signal_handler_ends_the_wait(void **state)
+{
+	struct itimerval timer = {.it_value = {.tv_usec = 20000}};
+	uint64_t start_ns = now_ns();
+
+	(void)state;
+	signal(SIGALRM, notify_in_signal);
+	peal_doorbell_look(&sleeper);
+	peal_doorbell_arm(&sleeper);
+	setitimer(ITIMER_REAL, &timer, NULL);
+	assert_int_equal(peal_doorbell_wait(&sleeper, 60 * SECOND), 0);
+	assert_true(now_ns() - start_ns < 30 * SECOND);
+	signal(SIGALRM, SIG_DFL);
+}
+
+/* waiting ---------------------------------------------------------------- */
+
+static void wait_returns_at_once_when_the_bell_has_changed(void **state)
+{
+	(void)state;
+	peal_doorbell_look(&sleeper);
+	(*seq)++;
+	assert_int_equal(peal_doorbell_wait(&sleeper, PEAL_FOREVER), 0);
+	assert_int_equal(peal_doorbell_wait(&sleeper, 0), 0);
+	assert_int_equal(errno, OUR_ERRNO);
+}
+
+static void wait_ends_at_its_timeout_and_not_before(void **state)
+{
+	uint64_t start_ns = now_ns();
+
+	(void)state;
+	peal_doorbell_look(&sleeper);
+	assert_int_equal(peal_doorbell_wait(&sleeper, 30 * MS), -ETIMEDOUT);
+	assert_true(now_ns() - start_ns >= 30 * MS);
+	assert_true(now_ns() - start_ns < 20 * SECOND);
+	assert_int_equal(peal_doorbell_wait(&sleeper, 0), -ETIMEDOUT);
+	assert_int_equal(errno, OUR_ERRNO);
+}
+
+static void do_nothing(int number)
+{
+	(void)number;
+}
+
+static void signal_makes_a_wait_neither_shorter_nor_longer(void **state)
+{
+	const struct itimerval often = {{0, 5000}, {0, 5000}};
+	const struct itimerval never = {{0, 0}, {0, 0}};
+	struct sigaction action = {.sa_handler = do_nothing};
+	uint64_t start_ns, end_ns;
+
+	(void)state;
+	sigaction(SIGALRM, &action, NULL); /* without SA_RESTART */
+	peal_doorbell_look(&sleeper);
+	start_ns = now_ns();
+	setitimer(ITIMER_REAL, &often, NULL);
+	assert_int_equal(peal_doorbell_wait(&sleeper, 100 * MS), -ETIMEDOUT);
+	end_ns = now_ns();
+	setitimer(ITIMER_REAL, &never, NULL);
+	signal(SIGALRM, SIG_DFL);
+	assert_true(end_ns - start_ns >= 100 * MS);
+	assert_true(end_ns - start_ns < 20 * SECOND);
+	assert_int_equal(errno, OUR_ERRNO);
+}
+
+static int ring_in_child(void *unused)
+{
+	(void)unused;
+	sleep_ns(20 * MS);
+	peal_doorbell_ring(&ringer);
+	return 0;
+}
+
+static void *ring_in_thread(void *unused)
+{
+	return (void *)(intptr_t)ring_in_child(unused);
+}
+
+static void ring_of_another_thread_ends_the_wait(void **state)
+{
+	pthread_t thread;
+
+	(void)state;
+	peal_doorbell_look(&sleeper);
+	peal_doorbell_arm(&sleeper);
+	assert_int_equal(pthread_create(&thread, NULL, ring_in_thread, NULL),
+	                 0);
+	assert_int_equal(peal_doorbell_wait(&sleeper, 60 * SECOND), 0);
+	pthread_join(thread, NULL);
+	assert_int_equal(*seq, 1001);
+}
+
+static void ring_of_another_process_ends_the_wait(void **state)
+{
+	pid_t pid;
+	int status;
+
+	(void)state;
+	peal_doorbell_look(&sleeper);
+	peal_doorbell_arm(&sleeper);
+	fflush(NULL);
+	pid = fork();
+	if (pid == 0)
+		_exit(ring_in_child(NULL));
+	assert_int_equal(peal_doorbell_wait(&sleeper, 60 * SECOND), 0);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(*seq, 1001);
+}
+
+/* Taken for 32 bits, these are 0.7 s, 1 ns and 0.1 s. */
+static void wait_beyond_32_bits_is_not_cut(void **state)
+{
+	static const uint64_t timeouts_ns[] = {
+		5 * SECOND,
+		(UINT64_C(1) << 32) + 1,
+		(UINT64_C(1000) << 32) + 100 * MS,
+	};
+
+	(void)state;
+	for (size_t i = 0; i < CHECK_COUNT(timeouts_ns); i++) {
+		uint64_t deadline_ns = peal__deadline_after(timeouts_ns[i]);
+		pthread_t thread;
+
+		assert_true(deadline_ns - now_ns() > timeouts_ns[i] - SECOND);
+		peal_doorbell_look(&sleeper);
+		peal_doorbell_arm(&sleeper);
+		assert_int_equal(
+			pthread_create(&thread, NULL, ring_in_thread, NULL), 0);
+		assert_int_equal(
+			peal__doorbell_wait_until(&sleeper, deadline_ns), 0);
+		pthread_join(thread, NULL);
+		peal_doorbell_disarm(&sleeper);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(arming_tells_the_mode_and_is_never_zero),
+		TEST(armings_never_repeat),
+		TEST(epochs_start_at_random_and_far_from_their_end),
+		TEST(sleeper_that_is_awake_is_not_rung),
+		TEST(armed_bell_is_rung_once_for_each_arming),
+		TEST(every_ringer_rings_the_same_arming),
+		TEST(ringer_of_another_connection_does_not_take_an_epoch_for_its_own),
+		TEST(bell_moves_also_when_nobody_waits),
+		TEST(bell_of_a_closed_server_is_not_rung),
+		TEST(seq_may_wrap),
+		TEST(sleeper_in_epoll_is_rung_by_one_byte),
+		TEST(ringer_without_the_futex_word_rings_by_a_byte),
+		TEST(full_socket_has_been_rung_already),
+		TEST(ringing_a_socket_that_was_closed_kills_nobody),
+		TEST(notify_moves_the_bell_of_one_who_is_awake),
+		TEST(notify_of_a_sleeper_in_epoll_makes_its_eventfd_readable),
+		TEST(notify_from_a_signal_handler_ends_the_wait),
+		TEST(wait_returns_at_once_when_the_bell_has_changed),
+		TEST(wait_ends_at_its_timeout_and_not_before),
+		TEST(signal_makes_a_wait_neither_shorter_nor_longer),
+		TEST(ring_of_another_thread_ends_the_wait),
+		TEST(ring_of_another_process_ends_the_wait),
+		TEST(wait_beyond_32_bits_is_not_cut),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL) != 0;
+}
