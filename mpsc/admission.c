@@ -214,7 +214,7 @@ int peal__admission_run(struct peal__admission *admission, int timeout_ms)
 {
 	struct epoll_event events[EVENTS_AT_ONCE];
 	int due_ms = peal__deadline_to_poll_ms(admission->due_ns);
-	int count;
+	int saved_errno = errno, count;
 
 	if (due_ms >= 0 && (timeout_ms < 0 || due_ms < timeout_ms))
 		timeout_ms = due_ms;
@@ -227,6 +227,7 @@ int peal__admission_run(struct peal__admission *admission, int timeout_ms)
 	admission->due_ns = count < EVENTS_AT_ONCE ? expire(admission) : 0;
 	if (!admission->listening && admission->resume_ns == PEAL__NEVER)
 		resume(admission);
+	errno = saved_errno;
 	return count < 0 ? 0 : count;
 }
 
@@ -279,6 +280,7 @@ static int open_descriptors(struct peal__admission *admission,
 	admission->wake.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (admission->wake.fd < 0)
 		return -errno;
+	admission->wake.broken = &admission->consumer->hot.is_broken;
 	peal__fork_watch(&admission->wake);
 	error = peal__admission_watch(admission, admission->wake.fd,
 	                              PEAL__EVENT_WAKE, NULL);

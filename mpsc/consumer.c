@@ -52,6 +52,7 @@ allocate(const struct peal_consumer_options *options)
 		.wait_mode = options->wait_mode,
 		.notify_fd = -1,
 	};
+	peal__drain_forget_turn(consumer);
 	consumer->slots = calloc(consumer->slot_max, sizeof(*consumer->slots));
 	if (consumer->slots == NULL ||
 	    peal__scan_open(&consumer->scan, consumer->slot_max) < 0) {
@@ -158,89 +159,64 @@ int peal_consumer_close(struct peal_consumer *consumer)
 	return 0;
 }
 
-/* A message of the current slot, if there is one. 0, -EAGAIN, -EPROTO. */
-static inline int take_message(struct peal__slot *slot,
-                               struct peal_message *ret_message)
-{
-	int error = peal_ring_peek(&slot->rx, ret_message);
-
-	if (PEAL_UNLIKELY(error < 0))
-		return error;
-	ret_message->peer = slot->peer;
-	slot->message_count++;
-	slot->payload_bytes += ret_message->data_bytes;
-	return 0;
-}
-
 static void begin_turn(struct peal_consumer *consumer, struct peal__slot *slot)
 {
 	consumer->current = slot;
-	consumer->turn_end = slot->message_count + consumer->turn_budget;
+	consumer->hot.rx = &slot->rx;
+	consumer->hot.peer = slot->peer;
+	consumer->hot.tell_bytes = slot->tell_bytes;
+	consumer->hot.turn_left = consumer->turn_budget;
 	consumer->peer_cpu = &slot->segment->word.cpu;
 }
 
-/* What is mostly done in a pause must not wait for ever when there is none: a
- * producer may sleep until it is settled, and in fd mode nobody else looks at
- * the door. */
-static __attribute__((noinline)) void do_chores(struct peal_consumer *consumer)
+/* 0, -EAGAIN, -EPROTO. */
+static int take_message(struct peal__consumer_hot *hot,
+                        struct peal_message *ret_message)
 {
-	peal__drain_settle_all(consumer);
-	if (consumer->wait_mode == PEAL_WAIT_FD)
-		peal__admission_run(consumer->admission, 0);
+	int error = peal_ring_peek(hot->rx, ret_message);
+
+	if (error < 0)
+		return error;
+	hot->turn_left--;
+	hot->payload_bytes += ret_message->data_bytes;
+	ret_message->peer = hot->peer;
+	return 0;
 }
 
 /*
- * The turn is over, or the ring empty: whose turn is it? When nobody has
- * anything the current slot keeps its turn, so that its next message is found
- * without a search.
+ * The turn is over, or the ring empty, or its bytes make no sense: whose turn
+ * is it? When nobody has anything the current slot keeps its turn, so that its
+ * next message is found without a search.
  */
-static __attribute__((noinline)) int peek_next(struct peal_consumer *consumer,
-                                               struct peal_message *ret_message)
+int peal__consumer_peek_slowly(struct peal_consumer *consumer,
+                               struct peal_message *ret_message)
 {
+	struct peal__consumer_hot *hot = &consumer->hot;
 	uint32_t slot_index;
-	int error;
+	int error = -EAGAIN;
 
+	if (was_forked(consumer))
+		return -ESTALE;
+	if (hot->turn_left != 0)
+		error = take_message(hot, ret_message);
+	if (error == 0)
+		return 0; /* it came just now */
+	if (error == -EPROTO)
+		peal__drain_finish(consumer, consumer->current, error);
 	peal__drain_end_turn(consumer);
-	if (PEAL_UNLIKELY(++consumer->pass_count % PASSES_PER_CHORES == 0))
-		do_chores(consumer);
 	peal__drain_take_changes(consumer);
-	if (consumer->current != NULL)
-		consumer->turn_end = consumer->current->message_count +
-		                     consumer->turn_budget;
 	while ((slot_index = peal__scan_next(&consumer->scan)) != UINT32_MAX) {
-		struct peal__slot *slot = &consumer->slots[slot_index];
-
-		begin_turn(consumer, slot);
-		error = take_message(slot, ret_message);
-		if (error == 0)
+		begin_turn(consumer, &consumer->slots[slot_index]);
+		if (take_message(hot, ret_message) == 0)
 			return 0;
 		/* What the scan saw cannot go away by itself. */
-		peal__drain_finish(consumer, slot, -EPROTO);
+		peal__drain_finish(consumer, consumer->current, -EPROTO);
 	}
 	return -EAGAIN;
 }
 
-int peal_consumer_peek(struct peal_consumer *consumer,
-                       struct peal_message *ret_message)
-{
-	struct peal__slot *slot = consumer->current;
-	int error;
-
-	if (was_forked(consumer))
-		return -ESTALE;
-	if (PEAL_LIKELY(slot != NULL &&
-	                slot->message_count != consumer->turn_end)) {
-		error = take_message(slot, ret_message);
-		if (PEAL_LIKELY(error == 0))
-			return 0;
-		if (error == -EPROTO)
-			peal__drain_finish(consumer, slot, error);
-	}
-	return peek_next(consumer, ret_message);
-}
-
-void peal_consumer_release(struct peal_consumer *consumer,
-                           const struct peal_message *message)
+void peal__consumer_release_slowly(struct peal_consumer *consumer,
+                                   const struct peal_message *message)
 {
 	struct peal__slot *slot;
 
@@ -250,13 +226,25 @@ void peal_consumer_release(struct peal_consumer *consumer,
 	slot = &consumer->slots[message->peer.slot_index];
 	/* A slot we know is ours until we finish it, so its generation may be
 	 * looked at; another's message has another generation. */
-	if (PEAL_UNLIKELY(!slot->known ||
-	                  slot->peer.generation != message->peer.generation))
+	if (!slot->known ||
+	    slot->peer.generation != message->peer.generation)
 		return;
 	peal_ring_release(&slot->rx, message->peal__end);
-	if (PEAL_UNLIKELY(slot->rx.released - slot->rx.told >=
-	                  slot->tell_bytes))
+	if (slot->rx.released - slot->rx.told >= slot->tell_bytes)
 		peal__drain_released(consumer, slot);
+}
+
+/* The functions behind the macros, for those who cannot include a header. */
+int(peal_consumer_peek)(struct peal_consumer *consumer,
+                        struct peal_message *ret_message)
+{
+	return peal__consumer_peek(consumer, ret_message);
+}
+
+void(peal_consumer_release)(struct peal_consumer *consumer,
+                            const struct peal_message *message)
+{
+	peal__consumer_release(consumer, message);
 }
 
 bool peal_consumer_has_data(const struct peal_consumer *consumer)
@@ -466,6 +454,11 @@ int peal_consumer_stats(const struct peal_consumer *consumer,
 
 		ret_stats->message_count += slot->message_count;
 		ret_stats->payload_bytes += slot->payload_bytes;
+	}
+	if (consumer->current != NULL) {
+		ret_stats->message_count +=
+			consumer->turn_budget - consumer->hot.turn_left;
+		ret_stats->payload_bytes += consumer->hot.payload_bytes;
 	}
 	ret_stats->sleep_count = consumer->spin.sleep_count;
 	peal__admission_stats(consumer->admission, ret_stats);

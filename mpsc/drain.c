@@ -80,23 +80,41 @@ static bool is_drained(const struct peal__slot *slot)
 	       !peal_ring_has_data(&slot->rx);
 }
 
+/* What the inline half of peek has counted goes to the slot. */
+static void fold_turn(struct peal_consumer *consumer, struct peal__slot *slot)
+{
+	struct peal__consumer_hot *hot = &consumer->hot;
+	uint32_t taken = consumer->turn_budget - hot->turn_left;
+
+	if (taken == 0)
+		return;
+	hot->turn_left = consumer->turn_budget;
+	slot->message_count += taken;
+	slot->payload_bytes += hot->payload_bytes;
+	hot->payload_bytes = 0;
+	consumer->drained_count += taken;
+	peal__scan_moved(&consumer->scan, slot);
+	show_counters(consumer, slot);
+}
+
 void peal__drain_end_turn(struct peal_consumer *consumer)
 {
 	struct peal__slot *slot = consumer->current;
 
 	if (slot == NULL)
 		return;
+	fold_turn(consumer, slot);
 	if (slot->rx.released != slot->rx.told)
 		peal__drain_tell(consumer, slot);
-	if (slot->message_count != slot->shown_count) {
-		peal__scan_moved(&consumer->scan, slot);
-		consumer->drained_count +=
-			(uint32_t)(slot->message_count - slot->shown_count);
-		slot->shown_count = slot->message_count;
-		show_counters(consumer, slot);
-	}
 	if (PEAL_UNLIKELY(slot->drain_end != UINT64_MAX))
 		peal__drain_check(consumer, slot);
+}
+
+void peal__drain_forget_turn(struct peal_consumer *consumer)
+{
+	consumer->current = NULL;
+	consumer->hot.turn_left = 0;
+	consumer->hot.peer = (struct peal_peer){.slot_index = UINT32_MAX};
 }
 
 void peal__drain_released(struct peal_consumer *consumer,
@@ -120,8 +138,10 @@ void peal__drain_finish(struct peal_consumer *consumer, struct peal__slot *slot,
 {
 	struct peal_consumer_stats *totals = &consumer->totals;
 
-	if (consumer->current == slot)
-		consumer->current = NULL;
+	if (consumer->current == slot) {
+		fold_turn(consumer, slot);
+		peal__drain_forget_turn(consumer);
+	}
 	if (slot->unsettled) {
 		slot->unsettled = false;
 		consumer->unsettled_count--;
@@ -174,7 +194,6 @@ static void take(struct peal_consumer *consumer, struct peal__slot *slot)
 	};
 	slot->tell_bytes = slot->ring_bytes / TELL_SHARE;
 	slot->message_count = 0;
-	slot->shown_count = 0;
 	slot->payload_bytes = 0;
 	slot->drain_end = UINT64_MAX;
 	slot->unsettled = false;
@@ -207,6 +226,8 @@ void peal__drain_take_changes(struct peal_consumer *consumer)
 		 * published before the death is within one capacity. */
 		slot->drain_end = slot->rx.told + slot->ring_bytes;
 		slot->tell_bytes = 0; /* every release is looked at */
+		if (slot == consumer->current)
+			consumer->hot.tell_bytes = 0;
 		peal__drain_check(consumer, slot);
 	}
 }

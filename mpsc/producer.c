@@ -134,15 +134,17 @@ static bool has_closed(const struct peal_producer *producer)
 
 int peal__producer_look(struct peal_producer *producer)
 {
+	bool has_gone;
+
 	if (producer->lost != 0)
 		return producer->lost;
 	producer->looked_ticks = peal__cpu_ticks();
+	has_gone = peal__lifeline_is_cut(producer->hot.lifeline) ||
+	           peal__has_hung_up(producer->connection.socket.fd);
+	/* In this order: a server that closes says so before it hangs up. */
 	if (has_closed(producer))
 		return lose(producer, -ESHUTDOWN);
-	if (peal__lifeline_is_cut(producer->hot.lifeline) ||
-	    peal__has_hung_up(producer->connection.socket.fd))
-		return lose(producer, -ECONNRESET);
-	return 0;
+	return has_gone ? lose(producer, -ECONNRESET) : 0;
 }
 
 /* After a loss the first call tells it; with reconnect the next one mends it. */

@@ -151,7 +151,7 @@ int peal_producer_send_batch(struct peal_producer *producer,
                              const struct peal_part *messages,
                              size_t message_count, uint64_t timeout_ns)
 {
-	size_t sent = 0;
+	size_t sent = 0, published = 0;
 	int error = 0;
 	void *data;
 
@@ -165,6 +165,7 @@ int peal_producer_send_batch(struct peal_producer *producer,
 		if (error == -EAGAIN && producer->hot.tx.claim_count > 0 &&
 		    timeout_ns > 0) {
 			peal_producer_publish(producer);
+			published = sent;
 			continue;
 		}
 		if (error < 0)
@@ -173,7 +174,11 @@ int peal_producer_send_batch(struct peal_producer *producer,
 			memcpy(data, messages[sent].data, bytes);
 		sent++;
 	}
-	if (producer->lost == 0 && producer->hot.tx.claim_count > 0)
-		peal_producer_publish(producer);
-	return sent > 0 ? (int)sent : error;
+	/* Claims that a dead server left void were not published. */
+	if (producer->lost == 0) {
+		if (producer->hot.tx.claim_count > 0)
+			peal_producer_publish(producer);
+		published = sent;
+	}
+	return published > 0 ? (int)published : error;
 }

@@ -64,7 +64,6 @@ struct peal__slot {
 	struct peal_ring_rx rx;
 	struct peal_ringer space; /* rings a producer that waits for room */
 	uint64_t message_count;
-	uint64_t shown_count; /* of them, in the status region */
 	uint64_t payload_bytes;
 	uint64_t tell_bytes; /* released and not told: time to look at it */
 	uint64_t drain_end;  /* no message that begins here is delivered */
@@ -95,10 +94,12 @@ struct peal__scan {
 
 struct peal__admission;
 
+/* The inline halves find "hot" at its beginning. */
 struct peal_consumer {
-	/* C, hot */
+	struct peal__consumer_hot hot; /* C */
+
+	/* C */
 	struct peal__slot *current; /* whose turn it is, or was last; or NULL */
-	uint64_t turn_end; /* the message count at which the turn is over */
 	uint32_t fork_generation;
 	struct peal__slot *slots;
 	uint32_t turn_budget;
@@ -207,6 +208,9 @@ void peal__drain_take_changes(struct peal_consumer *consumer);
  * back. It stays the current one until another one has a message.
  */
 void peal__drain_end_turn(struct peal_consumer *consumer);
+
+/* It is nobody's turn. */
+void peal__drain_forget_turn(struct peal_consumer *consumer);
 
 /* Tell the producer what was released, and ring it if it waits for that. */
 void peal__drain_tell(struct peal_consumer *consumer, struct peal__slot *slot);

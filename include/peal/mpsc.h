@@ -398,6 +398,62 @@ static inline int peal__producer_publish(struct peal_producer *producer)
 	return (int)count;
 }
 
+/*
+ * Peek and release likewise: while it is one producer's turn, a message costs
+ * what the ring costs.
+ */
+struct peal__consumer_hot {
+	struct peal_ring_rx *rx;  /* of whose turn it is */
+	struct peal_peer peer;	  /* likewise; {0, 0}: nobody's */
+	uint32_t turn_left;	  /* messages; 0: nobody's turn */
+	uint32_t is_broken;	  /* in a forked child */
+	uint64_t tell_bytes;	  /* released and not told: time to look at it */
+	uint64_t payload_bytes;	  /* in this turn */
+};
+
+PEAL_API int peal__consumer_peek_slowly(struct peal_consumer *consumer,
+                                        struct peal_message *ret_message);
+PEAL_API void
+peal__consumer_release_slowly(struct peal_consumer *consumer,
+                              const struct peal_message *message);
+
+static inline int peal__consumer_peek(struct peal_consumer *consumer,
+                                      struct peal_message *ret_message)
+{
+	struct peal__consumer_hot *hot = (struct peal__consumer_hot *)consumer;
+
+	if (PEAL_LIKELY(hot->turn_left != 0 && !hot->is_broken &&
+	                peal_ring_peek(hot->rx, ret_message) == 0)) {
+		hot->turn_left--;
+		hot->payload_bytes += ret_message->data_bytes;
+		ret_message->peer = hot->peer;
+		return 0;
+	}
+	return peal__consumer_peek_slowly(consumer, ret_message);
+}
+
+static inline void
+peal__consumer_release(struct peal_consumer *consumer,
+                       const struct peal_message *message)
+{
+	struct peal__consumer_hot *hot = (struct peal__consumer_hot *)consumer;
+	struct peal_ring_rx *rx = hot->rx;
+
+	/* A message of another turn, or of a connection that has ended, has
+	 * another generation or slot than the one whose ring this is. */
+	if (PEAL_LIKELY(message->peer.slot_index == hot->peer.slot_index &&
+	                message->peer.generation == hot->peer.generation)) {
+		peal_ring_release(rx, message->peal__end);
+		if (PEAL_LIKELY(rx->released - rx->told < hot->tell_bytes))
+			return;
+	}
+	peal__consumer_release_slowly(consumer, message);
+}
+
+#define peal_consumer_peek(consumer, ret_message) \
+	peal__consumer_peek(consumer, ret_message)
+#define peal_consumer_release(consumer, message) \
+	peal__consumer_release(consumer, message)
 #define peal_producer_claim(producer, bytes, timeout_ns, ret_data) \
 	peal__producer_claim(producer, bytes, timeout_ns, ret_data)
 #define peal_producer_publish(producer) peal__producer_publish(producer)
