@@ -151,6 +151,7 @@ peal__spin_sleep(struct peal__spin *spin, struct peal_sleeper *sleeper,
 
 	if (look->settle != NULL)
 		look->settle(look->object);
+	PEAL__HOOK("sleep: about to");
 	peal_doorbell_arm(sleeper);
 	PEAL__HOOK("sleep: armed");
 	if (look->final(look->object)) {

@@ -8,6 +8,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 #include "base/failure.h"
@@ -199,6 +200,9 @@ static void handle(struct peal__admission *admission,
 	case PEAL__EVENT_NOTIFY:
 		drain_eventfd(admission->consumer->notify_fd);
 		return;
+	case PEAL__EVENT_TIMER:
+		drain_eventfd(admission->timer.fd);
+		return;
 	case PEAL__EVENT_SOCKET:
 		if (seat->serial == serial && seat->phase != PEAL__SEAT_EMPTY)
 			peal__seat_read(admission, seat);
@@ -210,21 +214,35 @@ static void handle(struct peal__admission *admission,
 	}
 }
 
+/* The next deadline makes the epoll descriptor readable, whoever waits for it:
+ * our thread, or somebody's loop. Without one no timer runs. */
+static void set_timer(struct peal__admission *admission, uint64_t due_ns)
+{
+	struct itimerspec due = {0};
+
+	if (due_ns == admission->due_ns)
+		return;
+	admission->due_ns = due_ns;
+	if (due_ns != PEAL__NEVER) {
+		due.it_value.tv_sec = (time_t)(due_ns / PEAL__NS_PER_S);
+		due.it_value.tv_nsec = (long)(due_ns % PEAL__NS_PER_S);
+	}
+	timerfd_settime(admission->timer.fd, TFD_TIMER_ABSTIME, &due, NULL);
+}
+
 int peal__admission_run(struct peal__admission *admission, int timeout_ms)
 {
 	struct epoll_event events[EVENTS_AT_ONCE];
-	int due_ms = peal__deadline_to_poll_ms(admission->due_ns);
 	int saved_errno = errno, count;
 
-	if (due_ms >= 0 && (timeout_ms < 0 || due_ms < timeout_ms))
-		timeout_ms = due_ms;
 	count = epoll_wait(admission->epoll.fd, events, EVENTS_AT_ONCE,
 	                   timeout_ms);
 	for (int i = 0; i < count; i++)
 		handle(admission, &events[i]);
 	/* Whoever has spoken by now was heard, however late we come: only the
 	 * silent are late. */
-	admission->due_ns = count < EVENTS_AT_ONCE ? expire(admission) : 0;
+	if (count < EVENTS_AT_ONCE)
+		set_timer(admission, expire(admission));
 	if (!admission->listening && admission->resume_ns == PEAL__NEVER)
 		resume(admission);
 	errno = saved_errno;
@@ -282,8 +300,16 @@ static int open_descriptors(struct peal__admission *admission,
 		return -errno;
 	admission->wake.broken = &admission->consumer->hot.is_broken;
 	peal__fork_watch(&admission->wake);
+	admission->timer.fd =
+		timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+	if (admission->timer.fd < 0)
+		return -errno;
+	peal__fork_watch(&admission->timer);
 	error = peal__admission_watch(admission, admission->wake.fd,
 	                              PEAL__EVENT_WAKE, NULL);
+	if (error == 0)
+		error = peal__admission_watch(admission, admission->timer.fd,
+		                              PEAL__EVENT_TIMER, NULL);
 	if (error == 0 && *ret_notify_fd >= 0)
 		error = peal__admission_watch(admission, *ret_notify_fd,
 		                              PEAL__EVENT_NOTIFY, NULL);
@@ -307,6 +333,7 @@ static void free_all(struct peal__admission *admission, bool forked)
 	peal__fork_forget(&admission->listener, true);
 	peal__fork_forget(&admission->epoll, true);
 	peal__fork_forget(&admission->wake, true);
+	peal__fork_forget(&admission->timer, true);
 	peal__fork_forget(&admission->lock, true);
 	for (int i = 0; i < PEAL__REGION_COUNT; i++)
 		if (admission->region_fds[i] >= 0)
@@ -341,7 +368,7 @@ allocate(struct peal_consumer *consumer,
 	admission->seat_max = consumer->slot_max + PEAL__SPARE_SEATS;
 	admission->due_ns = PEAL__NEVER;
 	admission->lock.fd = admission->listener.fd = -1;
-	admission->epoll.fd = admission->wake.fd = -1;
+	admission->epoll.fd = admission->wake.fd = admission->timer.fd = -1;
 	for (int i = 0; i < PEAL__REGION_COUNT; i++)
 		admission->region_fds[i] = -1;
 	admission->seats =

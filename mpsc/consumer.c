@@ -169,6 +169,16 @@ static void begin_turn(struct peal_consumer *consumer, struct peal__slot *slot)
 	consumer->peer_cpu = &slot->segment->word.cpu;
 }
 
+/* What is mostly done in a pause must not wait for ever when there is none: a
+ * producer may sleep until it is settled, and in fd mode nobody else looks at
+ * the door. */
+static __attribute__((noinline)) void do_chores(struct peal_consumer *consumer)
+{
+	peal__drain_settle_all(consumer);
+	if (consumer->wait_mode == PEAL_WAIT_FD)
+		peal__admission_run(consumer->admission, 0);
+}
+
 /* 0, -EAGAIN, -EPROTO. */
 static int take_message(struct peal__consumer_hot *hot,
                         struct peal_message *ret_message)
@@ -204,6 +214,8 @@ int peal__consumer_peek_slowly(struct peal_consumer *consumer,
 	if (error == -EPROTO)
 		peal__drain_finish(consumer, consumer->current, error);
 	peal__drain_end_turn(consumer);
+	if (++consumer->pass_count % PASSES_PER_CHORES == 0)
+		do_chores(consumer);
 	peal__drain_take_changes(consumer);
 	while ((slot_index = peal__scan_next(&consumer->scan)) != UINT32_MAX) {
 		begin_turn(consumer, &consumer->slots[slot_index]);
@@ -226,8 +238,7 @@ void peal__consumer_release_slowly(struct peal_consumer *consumer,
 	slot = &consumer->slots[message->peer.slot_index];
 	/* A slot we know is ours until we finish it, so its generation may be
 	 * looked at; another's message has another generation. */
-	if (!slot->known ||
-	    slot->peer.generation != message->peer.generation)
+	if (!slot->known || slot->peer.generation != message->peer.generation)
 		return;
 	peal_ring_release(&slot->rx, message->peal__end);
 	if (slot->rx.released - slot->rx.told >= slot->tell_bytes)

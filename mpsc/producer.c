@@ -126,8 +126,8 @@ static int lose(struct peal_producer *producer, int error)
 static bool has_closed(const struct peal_producer *producer)
 {
 	/* B10: pairs with B9 in peal_consumer_close(). */
-	uint64_t arm = __atomic_load_n(producer->hot.bell.arm,
-	                               __ATOMIC_ACQUIRE);
+	uint64_t arm =
+		__atomic_load_n(producer->hot.bell.arm, __ATOMIC_ACQUIRE);
 
 	return (arm & PEAL_DOORBELL_MODE_MASK) == PEAL_DOORBELL_CLOSED;
 }
@@ -185,8 +185,7 @@ int peal__producer_check(struct peal_producer *producer, uint64_t timeout_ns)
 		return 0;
 	/* It has no lifeline in fd mode, nor after it has closed. */
 	if (lifeline == 0 && !has_closed(producer) &&
-	    peal__cpu_ticks() - producer->looked_ticks <
-		    producer->look_ticks)
+	    peal__cpu_ticks() - producer->looked_ticks < producer->look_ticks)
 		return 0;
 	error = peal__producer_look(producer);
 	if (error < 0)

@@ -43,7 +43,7 @@ struct peal__admission {
 	struct peal_consumer *consumer;
 	struct peal_consumer_options options; /* lists and name are ours */
 	char path[PEAL__PATH_BYTES];          /* empty: a given listener */
-	struct peal__fork_fd lock, listener, epoll, wake;
+	struct peal__fork_fd lock, listener, epoll, wake, timer;
 	int region_fds[PEAL__REGION_COUNT];
 
 	struct peal__seat *seats;
@@ -69,6 +69,7 @@ enum peal__event {
 	PEAL__EVENT_LISTENER,
 	PEAL__EVENT_WAKE,
 	PEAL__EVENT_NOTIFY,
+	PEAL__EVENT_TIMER,
 	PEAL__EVENT_SOCKET,
 	PEAL__EVENT_PIDFD,
 };

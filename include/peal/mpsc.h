@@ -403,19 +403,18 @@ static inline int peal__producer_publish(struct peal_producer *producer)
  * what the ring costs.
  */
 struct peal__consumer_hot {
-	struct peal_ring_rx *rx;  /* of whose turn it is */
-	struct peal_peer peer;	  /* likewise; {0, 0}: nobody's */
-	uint32_t turn_left;	  /* messages; 0: nobody's turn */
-	uint32_t is_broken;	  /* in a forked child */
-	uint64_t tell_bytes;	  /* released and not told: time to look at it */
-	uint64_t payload_bytes;	  /* in this turn */
+	struct peal_ring_rx *rx; /* of whose turn it is */
+	struct peal_peer peer;   /* likewise; {0, 0}: nobody's */
+	uint32_t turn_left;      /* messages; 0: nobody's turn */
+	uint32_t is_broken;      /* in a forked child */
+	uint64_t tell_bytes;     /* released and not told: time to look at it */
+	uint64_t payload_bytes;  /* in this turn */
 };
 
 PEAL_API int peal__consumer_peek_slowly(struct peal_consumer *consumer,
                                         struct peal_message *ret_message);
-PEAL_API void
-peal__consumer_release_slowly(struct peal_consumer *consumer,
-                              const struct peal_message *message);
+PEAL_API void peal__consumer_release_slowly(struct peal_consumer *consumer,
+                                            const struct peal_message *message);
 
 static inline int peal__consumer_peek(struct peal_consumer *consumer,
                                       struct peal_message *ret_message)
@@ -432,9 +431,8 @@ static inline int peal__consumer_peek(struct peal_consumer *consumer,
 	return peal__consumer_peek_slowly(consumer, ret_message);
 }
 
-static inline void
-peal__consumer_release(struct peal_consumer *consumer,
-                       const struct peal_message *message)
+static inline void peal__consumer_release(struct peal_consumer *consumer,
+                                          const struct peal_message *message)
 {
 	struct peal__consumer_hot *hot = (struct peal__consumer_hot *)consumer;
 	struct peal_ring_rx *rx = hot->rx;
