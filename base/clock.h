@@ -37,6 +37,17 @@ static inline uint64_t peal__deadline_after(uint64_t timeout_ns)
 	                                         : now_ns + timeout_ns;
 }
 
+/* What is left until a deadline: 1 at least, for a wait that ends at once. */
+static inline uint64_t peal__deadline_left(uint64_t deadline_ns)
+{
+	uint64_t now_ns;
+
+	if (deadline_ns == PEAL__NEVER)
+		return PEAL__NEVER;
+	now_ns = peal__clock_ns();
+	return deadline_ns > now_ns ? deadline_ns - now_ns : 1;
+}
+
 /* A deadline as what poll(2) and epoll_wait(2) take: rounded up, -1 never. */
 int peal__deadline_to_poll_ms(uint64_t deadline_ns);
 

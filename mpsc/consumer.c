@@ -19,7 +19,8 @@
 #else
 #define SLEEP_MAX_NS PEAL__NS_PER_S /* a net below the proof, never needed */
 #endif
-#define DRAINED_PAUSES_MAX 64
+#define PAUSES_MAX 64
+#define CLOSE_BYTES 4096
 #define PASSES_PER_CHORES 16
 
 static bool was_forked(const struct peal_consumer *consumer)
@@ -179,6 +180,29 @@ static __attribute__((noinline)) void do_chores(struct peal_consumer *consumer)
 		peal__admission_run(consumer->admission, 0);
 }
 
+static void pause_for(uint32_t count)
+{
+	while (count-- > 0)
+		peal__cpu_pause();
+}
+
+/*
+ * A reader that follows its writer closely makes both wait for every line. At
+ * the end of a whole turn we look how far ahead the writer is, and if that is
+ * little fall back. Where it is is the client's word: a lie costs a pause.
+ */
+static void keep_distance(const struct peal_consumer *consumer)
+{
+	const struct peal__slot *slot = consumer->current;
+
+	if (slot == NULL || consumer->hot.turn_left != 0 ||
+	    consumer->scan.hot_count != 1)
+		return;
+	if (peal__read_once(&slot->segment->word.position) - slot->rx.head <
+	    CLOSE_BYTES)
+		pause_for(PAUSES_MAX);
+}
+
 /* 0, -EAGAIN, -EPROTO. */
 static int take_message(struct peal__consumer_hot *hot,
                         struct peal_message *ret_message)
@@ -213,6 +237,7 @@ int peal__consumer_peek_slowly(struct peal_consumer *consumer,
 		return 0; /* it came just now */
 	if (error == -EPROTO)
 		peal__drain_finish(consumer, consumer->current, error);
+	keep_distance(consumer);
 	peal__drain_end_turn(consumer);
 	if (++consumer->pass_count % PASSES_PER_CHORES == 0)
 		do_chores(consumer);
@@ -351,12 +376,8 @@ static void let_them_write(struct peal_consumer *consumer)
 	uint32_t pauses = consumer->drained_count;
 
 	consumer->drained_count = 0;
-	if (pauses < 2)
-		return;
-	if (pauses > DRAINED_PAUSES_MAX)
-		pauses = DRAINED_PAUSES_MAX;
-	while (pauses-- > 0)
-		peal__cpu_pause();
+	if (pauses >= 2)
+		pause_for(pauses < PAUSES_MAX ? pauses : PAUSES_MAX);
 }
 
 int peal_consumer_wait(struct peal_consumer *consumer, uint64_t timeout_ns)

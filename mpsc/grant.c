@@ -207,8 +207,12 @@ void peal__grant(struct peal__admission *admission, struct peal__seat *seat,
 		peal__seat_refuse(admission, seat, -EPROTONOSUPPORT,
 		                  "the shapes of shared memory differ: build "
 		                  "both sides with the same major version");
-	} else if (!is_allowed(&admission->options, &seat->info) ||
-	           seat->info.uid == OVERFLOW_UID) {
+	} else if (seat->info.uid == OVERFLOW_UID) {
+		peal__seat_refuse(
+			admission, seat, -EACCES,
+			"user 65534 may be anybody whom this user "
+			"namespace has no number for; use another one");
+	} else if (!is_allowed(&admission->options, &seat->info)) {
 		peal__fail(&failure, -EACCES,
 		           "user %u is not allowed here; see allow_uid and "
 		           "allow_gid",

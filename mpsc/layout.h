@@ -48,7 +48,7 @@ struct peal__arm_page {
 	uint32_t lifeline; /* marked by the kernel when the server dies */
 	uint32_t reserved1;
 
-	/* 128: where the consumer runs; -1 while it sleeps */
+	/* 128: where the consumer ran last; -1: unknown */
 	_Alignas(PEAL__LINE) int32_t cpu;
 };
 PEAL__AT(peal__arm_page, version, 8);
@@ -76,7 +76,7 @@ struct peal__client_word {
 	_Alignas(PEAL__LINE) uint64_t position; /* published up to here */
 	_Alignas(8) uint64_t full_count;
 	_Alignas(8) uint64_t blocked_ns;
-	int32_t cpu; /* where it runs; -1: asleep or unknown */
+	int32_t cpu; /* where it ran last; -1: unknown */
 };
 PEAL__AT(peal__client_word, full_count, 8);
 PEAL__AT(peal__client_word, blocked_ns, 16);

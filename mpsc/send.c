@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/cpu.h"
 #include "base/read.h"
 #include "mpsc/producer.h"
@@ -151,6 +152,9 @@ int peal_producer_send_batch(struct peal_producer *producer,
                              const struct peal_part *messages,
                              size_t message_count, uint64_t timeout_ns)
 {
+	/* One deadline for all of it, however often it has to wait. */
+	uint64_t deadline_ns =
+		timeout_ns == 0 ? 0 : peal__deadline_after(timeout_ns);
 	size_t sent = 0, published = 0;
 	int error = 0;
 	void *data;
@@ -166,6 +170,7 @@ int peal_producer_send_batch(struct peal_producer *producer,
 		    timeout_ns > 0) {
 			peal_producer_publish(producer);
 			published = sent;
+			timeout_ns = peal__deadline_left(deadline_ns);
 			continue;
 		}
 		if (error < 0)

@@ -71,7 +71,7 @@ CONTRACT = ('Callers', 'Ordering', 'Progress', 'Death', 'Wrap', 'Errors',
             'Units', 'Source')
 FORMATTER_VERSION = '14'
 
-ORDER = re.compile(r'\b(?:__ATOMIC|memory_order|PEAL_)_(\w+)')
+ORDER = re.compile(r'\b(?:(?:__ATOMIC|memory_order)_(\w+)|PEAL__(ANNOUNCE)\b)')
 LABEL = re.compile(r'(?:^|[/*\n])[\s*]*([A-Z]{1,2}\d{1,3}):\s')
 LABEL_NAME = re.compile(r'\b[A-Z]{1,2}\d{1,3}\b')
 # "pairs with A1 in peal_x() and with A2", and no further.
@@ -231,7 +231,8 @@ def labels_of(comment):
 def ordered_accesses(file):
     """(call, orders) of every explicit atomic access."""
     for call in file.calls(r'__atomic_(?!always|is_lock)\w+|atomic_\w+_explicit'):
-        yield call, {order.upper() for order in ORDER.findall(call.arguments)}
+        yield call, {(order or announce).upper()
+                     for order, announce in ORDER.findall(call.arguments)}
 
 
 def check_relaxed(tree):

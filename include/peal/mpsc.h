@@ -116,8 +116,8 @@ struct peal_consumer_options {
  * thread and peal_consumer_dispatch() does its work.
  *
  * 0, or -EINVAL (an option is nonsense; ret_failure names it), -EADDRINUSE (a
- * living server has the name), -EACCES, -ENOENT (the directory), -ENOMEM,
- * -ENOSPC, -EMFILE.
+ * living server has the name), -EEXIST (something that is no socket is in the
+ * way), -EACCES, -ENOENT (the directory), -ENOMEM, -ENOSPC, -EMFILE.
  */
 PEAL_API PEAL_MUST_CHECK int
 peal_consumer_open(const struct peal_consumer_options *options,
@@ -279,11 +279,13 @@ struct peal_part {
 /*
  * Copy a message into the ring and publish it, together with claims that are
  * held. send: one piece. sendv: gathered from @part_count parts, in order.
- * send_batch: @message_count messages, published at once when all fit, or as
- * many as fit when the wait ends; returns how many were published.
+ * send_batch: @message_count messages, published at once when all fit, else in
+ * parts as room comes back, until the timeout, which is for all of them;
+ * returns how many were published.
  *
- * 0 (or that count), or the errors of peal_producer_claim(), of which those
- * but -EMSGSIZE are only returned when nothing was published.
+ * 0 (or that count), or the errors of peal_producer_claim(), which send_batch
+ * returns when nothing was published: a smaller count tells that there was one,
+ * and the next call tells which.
  */
 PEAL_API PEAL_MUST_CHECK int peal_producer_send(struct peal_producer *producer,
                                                 const void *data, size_t bytes,

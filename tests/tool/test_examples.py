@@ -182,21 +182,56 @@ def tool(*command, **options):
     return done.stdout
 
 
-def build_and_run_hello(prefix, package_directory):
-    """As a user would whose only copy of peal lies under @prefix."""
-    environment = {**os.environ, 'PKG_CONFIG_LIBDIR': str(package_directory)}
-    flags = tool('pkg-config', '--cflags', '--libs', 'peal',
-                 env=environment).split()
-    library = tool('pkg-config', '--variable=libdir', 'peal',
-                   env=environment).strip()
-    program = prefix / 'hello_producer'
-    tool(os.environ.get('CC', 'cc'), '-std=c11', '-Wall', '-Wextra', '-Werror',
-         '-pedantic', str(SOURCE / 'examples' / 'hello_producer.c'), *flags,
-         f'-Wl,-rpath,{library}', '-o', str(program))
+class Installed:
+    """A copy of peal under a prefix, and what a user knows of it."""
+
+    def __init__(self, prefix):
+        packages = list(prefix.rglob('peal.pc'))
+        assert len(packages) == 1, packages
+        self.prefix = prefix
+        self.environment = {**os.environ,
+                            'PKG_CONFIG_LIBDIR': str(packages[0].parent)}
+        self.library = self.pkg_config('--variable=libdir')[0]
+        self.environment['LD_LIBRARY_PATH'] = self.library
+
+    def pkg_config(self, *arguments):
+        """What it says of peal, as words."""
+        return tool('pkg-config', *arguments, 'peal',
+                    env=self.environment).split()
+
+    def build(self, source, program):
+        """Compile one file into the program of that name; its path."""
+        path = self.prefix / program
+        tool(os.environ.get('CC', 'cc'), '-std=c11', '-pedantic', '-Wall',
+             '-Wextra', '-Werror', str(source),
+             *self.pkg_config('--cflags', '--libs'),
+             f'-Wl,-rpath,{self.library}', '-o', str(path))
+        return str(path)
+
+
+def check_hello_alone(installed):
+    """hello_producer, built as a stranger would, reaches our consumer."""
+    program = installed.build(SOURCE / 'examples' / 'hello_producer.c', 'hello')
     with place() as here:
         server = here.start_server('hello', 'hello_consumer')
-        assert here.run(str(program), 'installed') == (0, '', '')
+        assert here.run(program, 'installed') == (0, '', '')
         assert here.finish(server)[1] == 'installed\n'
+
+
+def check_readme(installed):
+    """The two programs of README.md talk to each other."""
+    text = (SOURCE / 'README.md').read_text(encoding='utf-8')
+    programs = []
+    for i, block in enumerate(re.findall(r'```c\n(.*?)```', text, re.DOTALL)):
+        source = installed.prefix / f'readme{i}.c'
+        source.write_text(block, encoding='utf-8')
+        programs.append(installed.build(source, f'readme{i}'))
+        assert len(block.splitlines()) <= 20, 'a program of README.md is long'
+    consumer, producer = programs
+    with place() as here:
+        server = here.start_server('hello', 'stdbuf', '-oL', consumer)
+        assert here.run(producer) == (0, '', '')
+        assert server.stdout.readline().startswith('hello from ')
 
 
 @test
@@ -206,14 +241,15 @@ def an_installed_copy_is_all_that_a_program_needs():
         tool('meson', 'setup', f'--prefix={prefix}', '-Dtests=false',
              '-Dbench=false', '-Dexamples=false', str(build), str(SOURCE))
         tool('meson', 'install', '-C', str(build))
-        packages = list(prefix.rglob('peal.pc'))
-        assert len(packages) == 1, packages
+        installed = Installed(prefix)
         pages = {page.name for page in prefix.rglob('man/man?/*')}
         assert pages == {page.name for page in
                          (SOURCE / 'docs' / 'man').iterdir()}, pages
-        version = tool(str(prefix / 'bin' / 'shmctl'), '--version')
+        version = tool(str(prefix / 'bin' / 'shmctl'), '--version',
+                       env=installed.environment)
         assert version.startswith('shmctl'), version
-        build_and_run_hello(prefix, packages[0].parent)
+        check_hello_alone(installed)
+        check_readme(installed)
 
 
 if __name__ == '__main__':
