@@ -35,18 +35,27 @@ static int take_messages(void *arg)
 	return peal_consumer_close(consumer);
 }
 
-static int send_and_leave(void *arg)
+/* An empty message, and then a while of peace. */
+static int send_once(bool stays)
 {
 	struct peal_producer_options options = PEAL_PRODUCER_OPTIONS_INIT;
 	struct peal_producer *producer;
 
-	(void)arg;
 	options.name = NAME;
 	if (peal_producer_attach(&options, 10 * SCENE_S, &producer) < 0 ||
 	    peal_producer_send(producer, "", 0, SCENE_S) < 0)
 		return 1;
+	scene_add(&board->attached_count, 1);
 	scene_sleep_ns(50 * SCENE_MS);
+	if (stays && !scene_reach(&board->stop, 1, 10 * SCENE_S))
+		return 2;
 	return peal_producer_detach(producer);
+}
+
+static int send_and_leave(void *arg)
+{
+	(void)arg;
+	return send_once(false);
 }
 
 /* It looked where that one had run last, in memory that was unmapped. */
@@ -108,6 +117,96 @@ static void server_is_complete_when_it_can_be_reached(void **state)
 	assert_int_equal(scene_wait(client, 20 * SCENE_S), 0);
 }
 
+static int attach_and_send(void *arg)
+{
+	(void)arg;
+	return send_once(true);
+}
+
+static struct peal_consumer *open_in_fd_mode(void)
+{
+	struct peal_consumer_options options = PEAL_CONSUMER_OPTIONS_INIT;
+	struct peal_consumer *consumer = NULL;
+
+	memset(board, 0, sizeof(*board));
+	options.name = NAME;
+	options.wait_mode = PEAL_WAIT_FD;
+	assert_int_equal(peal_consumer_open(&options, &consumer), 0);
+	return consumer;
+}
+
+/* What it had sent already was not read before it was found to be late. */
+static void handshake_is_not_late_because_the_server_was(void **state)
+{
+	struct peal_consumer *consumer = open_in_fd_mode();
+	pid_t client = scene_start(attach_and_send, NULL);
+	struct peal_consumer_stats stats;
+	struct peal_message message;
+
+	(void)state;
+	/* Up to WELCOME, and not to READY. */
+	while (scene_get(&board->attached_count) == 0) {
+		peal_consumer_dispatch(consumer);
+		scene_sleep_ns(20 * SCENE_MS);
+	}
+	scene_sleep_ns(1200 * SCENE_MS);
+	for (int i = 0; i < 100 && peal_consumer_peek(consumer, &message) != 0;
+	     i++)
+		peal_consumer_wait(consumer, 10 * SCENE_MS);
+	assert_int_equal(peal_consumer_stats(consumer, &stats), 0);
+	assert_int_equal(stats.refused_count, 0);
+	assert_int_equal(stats.message_count, 1);
+	scene_put(&board->stop, 1);
+	assert_int_equal(scene_wait(client, 10 * SCENE_S), 0);
+	peal_consumer_close(consumer);
+}
+
+static int stream(void *arg)
+{
+	struct peal_producer_options options = PEAL_PRODUCER_OPTIONS_INIT;
+	struct peal_producer *producer;
+
+	(void)arg;
+	options.name = NAME;
+	if (peal_producer_attach(&options, 10 * SCENE_S, &producer) < 0)
+		return 1;
+	while (peal_producer_send(producer, "again", 5, PEAL_FOREVER) == 0)
+		;
+	return 0;
+}
+
+/* In fd mode the door was looked at in pauses only, and there was none. */
+static void busy_consumer_in_fd_mode_still_admits(void **state)
+{
+	struct peal_consumer *consumer = open_in_fd_mode();
+	uint64_t end_ns = scene_now_ns() + 5 * SCENE_S;
+	struct peal_message message;
+	bool is_heard = false;
+	pid_t second = -1;
+
+	(void)state;
+	scene_start(stream, NULL);
+	while (!is_heard && scene_now_ns() < end_ns) {
+		/* Documented: prepare, dispatch, then peek all there is. */
+		peal_consumer_wait(consumer, 10 * SCENE_MS);
+		while (!is_heard && scene_now_ns() < end_ns &&
+		       peal_consumer_peek(consumer, &message) == 0) {
+			is_heard = message.data_bytes == 0;
+			if (second < 0)
+				second = scene_start(attach_and_send, NULL);
+			peal_consumer_release(consumer, &message);
+			/* So slow that there is always another one. */
+			scene_sleep_ns(5 * SCENE_US);
+		}
+	}
+	scene_put(&board->stop, 1);
+	assert_true(is_heard);
+	peal_consumer_close(consumer);
+	assert_int_equal(scene_wait(second, 10 * SCENE_S), 0);
+}
+
+#define TEST(name) cmocka_unit_test_teardown(name, scene_teardown)
+
 static int setup(void **state)
 {
 	board = scene_board(sizeof(*board));
@@ -117,12 +216,10 @@ static int setup(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_teardown(
-			waiting_consumer_survives_the_producer_it_watched,
-			scene_teardown),
-		cmocka_unit_test_teardown(
-			server_is_complete_when_it_can_be_reached,
-			scene_teardown),
+		TEST(waiting_consumer_survives_the_producer_it_watched),
+		TEST(server_is_complete_when_it_can_be_reached),
+		TEST(handshake_is_not_late_because_the_server_was),
+		TEST(busy_consumer_in_fd_mode_still_admits),
 	};
 
 	return cmocka_run_group_tests(tests, setup, scene_group_teardown) != 0;

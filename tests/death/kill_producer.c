@@ -255,8 +255,8 @@ static bool is_empty(struct peal_consumer *consumer)
 {
 	board->free_count = board->status_free_count = 0;
 	for (uint32_t i = 0; i < consumer->slot_max; i++) {
-		board->free_count +=
-			scene_get(&consumer->slots[i].state) == PEAL__SLOT_FREE;
+		board->free_count += scene_get(&consumer->slots[i].state) ==
+		                     PEAL__SLOT_FREE;
 		board->status_free_count +=
 			scene_get(&consumer->status_slots[i].state) ==
 			PEAL__STATUS_SLOT_FREE;

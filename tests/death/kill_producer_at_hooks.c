@@ -89,8 +89,8 @@ static bool is_alone(struct peal_consumer *consumer)
 	uint32_t free_count = 0;
 
 	for (uint32_t i = 0; i < SLOT_MAX; i++)
-		free_count +=
-			scene_get(&consumer->slots[i].state) == PEAL__SLOT_FREE;
+		free_count += scene_get(&consumer->slots[i].state) ==
+		              PEAL__SLOT_FREE;
 	return free_count == SLOT_MAX - 1;
 }
 
@@ -374,9 +374,9 @@ static void killed_between_any_two_stores_of_publish(void **state)
 		for (uintptr_t cut = 0; cut < CUT_COUNT; cut++) {
 			snprintf(what, sizeof(what), "cut %u",
 			         (unsigned int)cut);
-			assert_int_equal(
-				run_life(publish_by_hand, (void *)cut, what),
-				CHECK_KILLED_BY + SIGKILL);
+			assert_int_equal(run_life(publish_by_hand, (void *)cut,
+			                          what),
+			                 CHECK_KILLED_BY + SIGKILL);
 			assert_int_equal(board->received, cut >= SEEN ? 2 : 0);
 		}
 		end_stage();

@@ -26,7 +26,7 @@
 
 #define LANE_BYTES PEAL_RING_MIN_BYTES
 #define LANE_MAX 3
-#define LANE_STALL_NS (30 * SECOND) /* for ever, also on a busy machine */
+#define LANE_STALL_NS (10 * SECOND) /* for ever, also on a busy machine */
 
 struct bell {
 	_Alignas(64) uint64_t arm;

@@ -11,11 +11,13 @@
 #include "tests/unit/shared.h"
 
 /* Shared with the children: the word, and how far the child has come. */
-static struct {
+struct shared {
 	uint32_t word;
 	uint32_t held, go;
 	int32_t holder;
-} * shared;
+};
+
+static struct shared *shared;
 
 static struct peal__lifeline lifeline;
 

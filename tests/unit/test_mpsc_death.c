@@ -9,13 +9,15 @@
 #define TRIES 10             /* this machine may be busy with something else */
 
 /* What the server in the other process is to do, and how far it has come. */
-static struct {
+struct board {
 	uint32_t open;      /* it can be attached to */
 	uint32_t is_seated; /* the parent's producer is one of its own */
 	uint32_t drains;    /* it takes what comes, or it does nothing */
 	uint32_t wait_mode;
 	uint64_t killed_ns; /* when the parent has killed it */
-} * board;
+};
+
+static struct board *board;
 
 static int serve(void *unused)
 {

@@ -105,13 +105,18 @@ static void one_who_attaches_makes_the_descriptor_readable(void **state)
 {
 	struct peal_producer_options options = producer_options();
 	struct attaching attaching = {.options = &options};
+
 	struct later later;
 
 	(void)state;
 	arm();
 	later_start(&later, 0, attaching_run, &attaching);
-	while (!flag_is_set(&attaching.done))
-		assert_int_equal(turn(PATIENCE_MS), 0);
+	/* It dispatches only what the descriptor announces. */
+	while (!flag_is_set(&attaching.done)) {
+		int result = turn(10);
+
+		assert_true(result == 0 || result == 2);
+	}
 	later_join(&later);
 	assert_int_equal(attaching.result, 0);
 	assert_int_equal(send_text(attaching.producer, "hello"), 0);

@@ -81,7 +81,9 @@ static void step_claim(struct model *model, struct dice *dice)
 static void step_trim(struct model *model, struct dice *dice)
 {
 	size_t bytes = (size_t)dice_below(dice, 220);
-	size_t *newest = &model->messages[model->count - 1].bytes;
+	/* Nothing is open when there are none. */
+	size_t i = model->count > 0 ? model->count - 1 : 0;
+	size_t *newest = &model->messages[i].bytes;
 	bool may = model->open && bytes <= *newest;
 
 	assert_int_equal(peal_ring_trim(&ring.tx, bytes), may ? 0 : -EINVAL);
