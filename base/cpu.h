@@ -27,6 +27,12 @@ static inline void peal__cpu_pause(void)
 #endif
 }
 
+static inline void peal__cpu_pause_for(uint32_t count)
+{
+	while (count-- > 0)
+		peal__cpu_pause();
+}
+
 static inline uint64_t peal__cpu_ticks(void)
 {
 #if defined(__x86_64__) || defined(__i386__)

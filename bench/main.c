@@ -129,8 +129,8 @@ static int check_names(char **names, int name_count)
 		bool is_known = strcmp(names[i], "all") == 0;
 
 		for (size_t k = 0; k < bench_section_count; k++)
-			is_known |=
-				strcmp(names[i], bench_sections[k].name) == 0;
+			is_known |= strcmp(names[i], bench_sections[k].name) ==
+			            0;
 		if (!is_known)
 			return wrong_use("no such section", names[i]);
 	}

@@ -92,9 +92,9 @@ static inline void bench_busy_subtract(struct bench_side *side)
 	side->shared->value -= 2 * BENCH_BUSY_NS;
 }
 
-static inline __attribute__((always_inline)) int bench_block(
-	uint32_t step_count, int (*step)(void *), int (*settle)(void *),
-	void *context, uint32_t *ret_ticks)
+static inline __attribute__((always_inline)) int
+bench_block(uint32_t step_count, int (*step)(void *), int (*settle)(void *),
+            void *context, uint32_t *ret_ticks)
 {
 	uint64_t begin = bench_ticks();
 	int result;
@@ -108,9 +108,9 @@ static inline __attribute__((always_inline)) int bench_block(
 	return settle != NULL ? settle(context) : 0;
 }
 
-static inline __attribute__((always_inline)) int bench_loop(
-	struct bench_side *side, int (*step)(void *), int (*settle)(void *),
-	void *context)
+static inline __attribute__((always_inline)) int
+bench_loop(struct bench_side *side, int (*step)(void *), int (*settle)(void *),
+           void *context)
 {
 	uint32_t per_sample = side->work->percentile != 0 ? 1 : BENCH_BLOCK;
 	uint64_t duration_ns = (uint64_t)(side->setting->seconds * 1e9);

@@ -146,8 +146,8 @@ static void print_json(const struct bench_setting *setting,
 		struct bench_column *column = &outcome->limits[i];
 		struct spread bare = spread_of(column->values[place], count);
 		struct spread ratio = spread_of(column->ratios[place], count);
-		double bar =
-			place == BENCH_FAR ? limit->bar_far : limit->bar_near;
+		double bar = place == BENCH_FAR ? limit->bar_far
+		                                : limit->bar_near;
 		static bool is_later;
 
 		printf("%s{\"section\":\"%s\",\"what\":\"%s\",\"limit\":\"%s\",",

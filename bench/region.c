@@ -23,9 +23,9 @@ static int region_create(uint64_t bytes, int *ret_fd)
 
 static int map_at(uint8_t *address, int fd, uint64_t bytes, uint64_t offset)
 {
-	void *at =
-		mmap(address, bytes, PROT_READ | PROT_WRITE,
-	             MAP_SHARED | MAP_FIXED | MAP_POPULATE, fd, (off_t)offset);
+	void *at = mmap(address, bytes, PROT_READ | PROT_WRITE,
+	                MAP_SHARED | MAP_FIXED | MAP_POPULATE, fd,
+	                (off_t)offset);
 
 	return at == MAP_FAILED ? -errno : 0;
 }

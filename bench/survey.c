@@ -61,8 +61,8 @@ static void keep(struct bench_column *column, enum bench_place place,
                  size_t index, const struct bench_result *result, double own)
 {
 	column->values[place][index] = result->value;
-	column->ratios[place][index] =
-		result->value > 0 ? own / result->value : 0;
+	column->ratios[place][index] = result->value > 0 ? own / result->value
+	                                                 : 0;
 	column->aside_sum += result->aside;
 }
 

@@ -172,7 +172,7 @@ peal__spin_sleep(struct peal__spin *spin, struct peal_sleeper *sleeper,
 	return result;
 }
 
-/* How long a wait may last. The clock is read only when a spin was in vain. */
+/* How long a wait may last. The clock is read only when there was no work. */
 struct peal__spin_limit {
 	uint64_t timeout_ns;  /* PEAL_FOREVER: none */
 	uint64_t deadline_ns; /* 0: not known yet */
@@ -193,10 +193,10 @@ peal__spin_wait(struct peal__spin *spin, struct peal_sleeper *sleeper,
 	uint64_t now_ns, until_ns;
 	int result = peal__spin_try(spin, sleeper, look);
 
-	if (result != -ETIMEDOUT) {
+	if (result != -ETIMEDOUT)
 		spin->fruitless_count = 0;
+	if (result == PEAL__SPIN_WORK)
 		return result;
-	}
 	now_ns = peal__clock_ns();
 	if (limit->deadline_ns == 0)
 		limit->deadline_ns = limit->timeout_ns >= PEAL__NEVER - now_ns
@@ -204,6 +204,9 @@ peal__spin_wait(struct peal__spin *spin, struct peal_sleeper *sleeper,
 		                             : now_ns + limit->timeout_ns;
 	if (limit->deadline_ns <= now_ns)
 		return -ETIMEDOUT;
+	/* After the deadline: a bell that never rests must not hold us here. */
+	if (result == PEAL__SPIN_WOKEN)
+		return result;
 	if (spin->mode == PEAL__SPIN_ALWAYS)
 		return PEAL__SPIN_WOKEN;
 	if (spin->budget_ticks != 0)

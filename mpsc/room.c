@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <poll.h>
 
+#include "base/hooks.h"
 #include "base/read.h"
 #include "mpsc/producer.h"
 #include "mpsc/wire.h"
@@ -9,6 +10,12 @@
 
 /* How long a producer sleeps before it looks whether its server is there. */
 #define SLEEP_MAX_NS (50 * PEAL__NS_PER_MS)
+/* Does it then look for room as well? A net below the proof, never needed. */
+#ifdef PEAL_NO_BOUNDED_SLEEP
+#define HAS_NET false
+#else
+#define HAS_NET true
+#endif
 
 static bool has_room(void *object)
 {
@@ -33,6 +40,27 @@ static int sleep_in_poll(void *object, uint64_t deadline_ns)
 
 	errno = saved_errno;
 	return count != 0 ? 0 : -ETIMEDOUT;
+}
+
+/* Without the net only the server is looked at: no wake, no room. */
+static int sleep_without_net(void *object, uint64_t deadline_ns)
+{
+	struct peal_producer *producer = object;
+	int result;
+
+	do {
+		uint64_t until_ns = peal__deadline_after(SLEEP_MAX_NS);
+
+		if (deadline_ns <= until_ns)
+			until_ns = deadline_ns;
+		result = producer->options.wait_mode == PEAL_WAIT_FD
+		                 ? sleep_in_poll(object, until_ns)
+		                 : peal__doorbell_wait_until(&producer->sleeper,
+		                                             until_ns);
+		if (result == 0 || until_ns == deadline_ns)
+			return result;
+	} while (peal__producer_look(producer) == 0);
+	return 0;
 }
 
 /* Take what lies on the socket: wake bytes, or the server's last words. */
@@ -63,13 +91,15 @@ int peal__producer_wait_for_room(struct peal_producer *producer, size_t bytes,
 	const struct peal__spin_look look = {
 		.soon = has_room,
 		.final = has_room,
-		.sleep = producer->options.wait_mode == PEAL_WAIT_FD
+		.sleep = !HAS_NET ? sleep_without_net
+	                 : producer->options.wait_mode == PEAL_WAIT_FD
 	                         ? sleep_in_poll
 	                         : NULL,
 		.object = producer,
 		.peer_cpu = &producer->connection.arm_page->cpu,
 	};
-	struct peal__spin_limit limit = {timeout_ns, 0, SLEEP_MAX_NS};
+	struct peal__spin_limit limit = {timeout_ns, 0,
+	                                 HAS_NET ? SLEEP_MAX_NS : PEAL__NEVER};
 	uint64_t frame_bytes = peal_ring_frame_bytes(bytes);
 	int result;
 
@@ -122,7 +152,9 @@ int peal_producer_prepare(struct peal_producer *producer, size_t bytes)
 	if (peal__ring_make_room(&producer->hot.tx, frame_bytes))
 		return 1;
 	wish(producer, frame_bytes);
+	PEAL__HOOK("prepare: about to");
 	peal_doorbell_arm(&producer->sleeper);
+	PEAL__HOOK("prepare: armed");
 	if (!has_room(producer) && !peal_doorbell_changed(&producer->sleeper))
 		return 0;
 	peal_doorbell_disarm(&producer->sleeper);

@@ -112,6 +112,8 @@ struct peal_consumer {
 	uint64_t active_ns; /* about now, for the status region */
 	uint32_t turn_count;
 	uint32_t pass_count;
+	uint64_t chores_ticks; /* when they were done last */
+	uint64_t door_ticks;   /* how long the door may wait for them */
 	bool clock_is_old;
 	int32_t cpu;             /* as last told */
 	const int32_t *peer_cpu; /* of the producer that was active last */
@@ -135,6 +137,25 @@ struct peal_consumer {
 	int notify_fd; /* eventfd, fd mode only; else -1 */
 	struct peal__admission *admission;
 };
+
+/* Readers that pause do so for no longer than this, in pauses. */
+#define PEAL__PAUSES_MAX 64
+
+static inline bool
+peal__consumer_was_forked(const struct peal_consumer *consumer)
+{
+	return PEAL_UNLIKELY(consumer->fork_generation !=
+	                     peal__fork_generation());
+}
+
+/* wait.c ------------------------------------------------------------------- */
+
+/*
+ * What is mostly done in a pause must not wait for ever when there is none: a
+ * producer may sleep until it is settled, and in fd mode nobody else looks at
+ * the door.
+ */
+void peal__consumer_do_chores(struct peal_consumer *consumer);
 
 /* regions.c: the shared memory of a server and of each connection ---------- */
 

@@ -60,8 +60,8 @@ int main(int argc, char **argv)
 	if (argc != 3)
 		return 2;
 	options.name = argv[1];
-	options.wait_mode =
-		strcmp(argv[2], "fd") == 0 ? PEAL_WAIT_FD : PEAL_WAIT_FUTEX;
+	options.wait_mode = strcmp(argv[2], "fd") == 0 ? PEAL_WAIT_FD
+	                                               : PEAL_WAIT_FUTEX;
 	options.producer_max = 8;
 	options.ret_failure = &failure;
 	if (peal_consumer_open(&options, &consumer) < 0) {

@@ -228,9 +228,9 @@ static inline void *fake_main(void *argument)
 			got = peal__pass_receive(polled[i].fd, &packet,
 			                         sizeof(packet), NULL, NULL);
 			if (got > 0) {
-				fake_answer(
-					fake, polled[i].fd, &packet,
-					peal__wire_check(&packet, (size_t)got));
+				fake_answer(fake, polled[i].fd, &packet,
+				            peal__wire_check(&packet,
+				                             (size_t)got));
 			} else if (got != -EAGAIN) {
 				close(polled[i].fd);
 				polled[i].fd = -1; /* poll() passes it over */

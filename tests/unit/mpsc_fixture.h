@@ -109,8 +109,8 @@ static inline struct peal_producer_options producer_options(void)
 	return options;
 }
 
-static inline struct peal_consumer *open_with(
-	const struct peal_consumer_options *options)
+static inline struct peal_consumer *
+open_with(const struct peal_consumer_options *options)
 {
 	struct peal_consumer *consumer = NULL;
 	int error = peal_consumer_open(options, &consumer);
@@ -128,8 +128,8 @@ static inline struct peal_consumer *open_consumer(void)
 	return open_with(&options);
 }
 
-static inline struct peal_producer *attach_with(
-	const struct peal_producer_options *options)
+static inline struct peal_producer *
+attach_with(const struct peal_producer_options *options)
 {
 	struct peal_producer *producer = NULL;
 	int error = peal_producer_attach(options, PATIENCE_NS, &producer);
@@ -147,8 +147,8 @@ static inline struct peal_producer *attach(void)
 	return attach_with(&options);
 }
 
-static inline struct peal_consumer_stats stats_of(
-	struct peal_consumer *consumer)
+static inline struct peal_consumer_stats
+stats_of(struct peal_consumer *consumer)
 {
 	struct peal_consumer_stats stats;
 
@@ -327,10 +327,10 @@ static inline void *attaching_run(void *argument)
 	return NULL;
 }
 
-static inline int try_attach_dispatching(
-	struct peal_consumer *consumer,
-	const struct peal_producer_options *options,
-	struct peal_producer **ret_producer)
+static inline int
+try_attach_dispatching(struct peal_consumer *consumer,
+                       const struct peal_producer_options *options,
+                       struct peal_producer **ret_producer)
 {
 	struct attaching attaching = {.options = options};
 	struct later later;
@@ -345,9 +345,9 @@ static inline int try_attach_dispatching(
 	return attaching.result;
 }
 
-static inline struct peal_producer *attach_dispatching(
-	struct peal_consumer *consumer,
-	const struct peal_producer_options *options)
+static inline struct peal_producer *
+attach_dispatching(struct peal_consumer *consumer,
+                   const struct peal_producer_options *options)
 {
 	struct peal_producer *producer = NULL;
 	int error = try_attach_dispatching(consumer, options, &producer);

@@ -56,9 +56,9 @@ static inline void ring_open(struct ring *ring, uint64_t capacity_bytes,
 
 	options.bytes = page_bytes + capacity_bytes;
 	assert_int_equal(peal_shm_create(&options, &fd, NULL), 0);
-	assert_int_equal(
-		peal_shm_map(fd, spans, 2, PEAL_SHM_MAP_WRITE, &ring->mapping),
-		0);
+	assert_int_equal(peal_shm_map(fd, spans, 2, PEAL_SHM_MAP_WRITE,
+	                              &ring->mapping),
+	                 0);
 	close(fd);
 	ring->capacity_bytes = capacity_bytes;
 	ring->released_word = ring->mapping.address;

@@ -140,8 +140,8 @@ static void options_of_our_own_size_are_taken(void **state)
 	assert_string_equal(failure.text, "untouched");
 }
 
-static void options_of_an_older_header_leave_new_fields_at_defaults(
-	void **state)
+static void
+options_of_an_older_header_leave_new_fields_at_defaults(void **state)
 {
 	struct options known = defaults;
 	struct options given = {offsetof(struct options, new_field), 1, 2};
@@ -153,8 +153,8 @@ static void options_of_an_older_header_leave_new_fields_at_defaults(
 	assert_int_equal(known.new_field, 8);
 }
 
-static void options_of_a_newer_header_are_taken_while_it_asks_nothing_new(
-	void **state)
+static void
+options_of_a_newer_header_are_taken_while_it_asks_nothing_new(void **state)
 {
 	struct options known = defaults;
 	struct options_of_the_future given = {{sizeof(given), 1, 2}, 0};
@@ -172,9 +172,9 @@ static void options_with_a_field_we_do_not_know_are_refused(void **state)
 	struct peal_failure failure = {0, ""};
 
 	(void)state;
-	assert_int_equal(
-		peal__options_take(&known, sizeof(known), &given, &failure),
-		-EINVAL);
+	assert_int_equal(peal__options_take(&known, sizeof(known), &given,
+	                                    &failure),
+	                 -EINVAL);
 	assert_memory_equal(&known, &defaults, sizeof(known));
 	assert_int_equal(failure.code, -EINVAL);
 	assert_non_null(strstr(failure.text, peal_version()));
@@ -576,9 +576,9 @@ static void file_that_cannot_be_read_is_an_error(void **state)
 	char text[4];
 
 	(void)state;
-	assert_int_equal(
-		peal__file_read("/proc/self/no-such-file", text, sizeof(text)),
-		-ENOENT);
+	assert_int_equal(peal__file_read("/proc/self/no-such-file", text,
+	                                 sizeof(text)),
+	                 -ENOENT);
 	assert_int_equal(peal__file_read("/", text, sizeof(text)), -EISDIR);
 }
 

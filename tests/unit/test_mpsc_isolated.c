@@ -239,6 +239,58 @@ static void room_wakes_a_producer_of_another_user(void **state)
 		}
 }
 
+/* what they get ------------------------------------------------------------ */
+
+/* How many regions of this kind are mapped here. */
+static int count_regions(const char *kind)
+{
+	FILE *file = fopen("/proc/self/maps", "re");
+	char line[512];
+	int count = 0;
+
+	while (file != NULL && fgets(line, sizeof(line), file) != NULL)
+		count += strstr(line, kind) != NULL;
+	if (file != NULL)
+		fclose(file);
+	return count;
+}
+
+/* The arm page, read-only, and a segment of its own: nothing else. */
+static int look_at_what_we_got(void)
+{
+	struct peal_producer *producer = attach_as_them();
+
+	if (producer == NULL)
+		return 1;
+	if (count_regions("memfd:peal-arm") != 1)
+		return 2;
+	if (count_regions("memfd:peal-segment") == 0)
+		return 3;
+	if (count_regions("memfd:peal-bell") != 0)
+		return 4;
+	if (count_regions("memfd:peal-status") != 0)
+		return 5;
+	return peal_producer_detach(producer) == 0 ? 0 : 6;
+}
+
+static void another_user_gets_no_page_that_others_write(void **state)
+{
+	struct peal_consumer *consumer = open_for_them(PEAL_WAIT_FUTEX);
+	struct peal_producer *trusted;
+	pid_t pid;
+
+	(void)state;
+	pid = start(look_at_what_we_got);
+	await_child(consumer);
+	finish(pid);
+	/* The bell is what we would have seen: our own producer has it. */
+	assert_int_equal(count_regions("memfd:peal-bell"), 1);
+	trusted = attach();
+	assert_int_equal(count_regions("memfd:peal-bell"), 2);
+	peal_producer_detach(trusted);
+	peal_consumer_close(consumer);
+}
+
 /* who is let in ------------------------------------------------------------ */
 
 static int try_to_attach(void)
@@ -306,6 +358,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		ISOLATED(message_of_another_user_wakes_a_sleeping_consumer),
 		ISOLATED(room_wakes_a_producer_of_another_user),
+		ISOLATED(another_user_gets_no_page_that_others_write),
 		ISOLATED(user_who_is_not_on_the_list_is_eacces),
 		ISOLATED(group_on_the_list_is_let_in),
 	};

@@ -76,6 +76,7 @@ static void second_locker_gets_eaddrinuse(void **state)
 		assert_int_equal(second_fd, -7);
 		assert_int_equal(failure.code, -EADDRINUSE);
 		assert_non_null(strstr(failure.text, path));
+		assert_non_null(strstr(failure.text, "living server"));
 	}
 	close(fd);
 	assert_int_equal(peal__name_lock(path, &fd, NULL), 0);

@@ -237,8 +237,8 @@ static void welcome_without_a_region_is_refused(void **state)
 	assert_refused(&fake, -EPROTO);
 }
 
-static void welcome_with_two_regions_is_refused_and_both_are_closed(
-	void **state)
+static void
+welcome_with_two_regions_is_refused_and_both_are_closed(void **state)
 {
 	struct fake fake;
 

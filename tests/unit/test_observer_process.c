@@ -49,9 +49,9 @@ static void assert_unseen(const char *path, int error, const char *sentence)
 	struct peal_observer *observer;
 	struct peal_failure failure = {0, ""};
 
-	assert_int_equal(
-		peal_observer_open(path, FAKE_SHORT_NS, &failure, &observer),
-		error);
+	assert_int_equal(peal_observer_open(path, FAKE_SHORT_NS, &failure,
+	                                    &observer),
+	                 error);
 	assert_int_equal(failure.code, error);
 	if (strstr(failure.text, sentence) == NULL)
 		fail_msg("not in \"%s\": %s", failure.text, sentence);
@@ -89,8 +89,8 @@ static void region_of_another_name_is_not_taken(void **state)
 	fake_close(&fake);
 }
 
-static void region_of_exactly_the_name_is_taken_before_a_similar_one(
-	void **state)
+static void
+region_of_exactly_the_name_is_taken_before_a_similar_one(void **state)
 {
 	char region_name[160];
 	struct peal_server_info info;

@@ -65,9 +65,9 @@ static void packet_arrives_whole_and_alone(void **state)
 	errno = OUR_ERRNO;
 	assert_int_equal(peal__pass_send(pair.theirs, "first", 6, NULL, 0), 0);
 	assert_int_equal(peal__pass_send(pair.theirs, "second", 7, NULL, 0), 0);
-	assert_int_equal(
-		peal__pass_receive(pair.ours, data, sizeof(data), NULL, NULL),
-		6);
+	assert_int_equal(peal__pass_receive(pair.ours, data, sizeof(data), NULL,
+	                                    NULL),
+	                 6);
 	assert_string_equal(data, "first");
 	assert_int_equal(peal__pass_receive(pair.ours, data, 7, fds, &fd_count),
 	                 7);
@@ -185,10 +185,10 @@ static void descriptors_nobody_expects_are_closed_and_refused(void **state)
 		assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
 		send_raw(pair.theirs, "x", 1, ends[1], cases[i].came);
 		close(ends[1]);
-		assert_int_equal(
-			peal__pass_receive(pair.ours, &byte, 1, fds,
-		                           fd_count == 99 ? NULL : &fd_count),
-			-EPROTO);
+		assert_int_equal(peal__pass_receive(pair.ours, &byte, 1, fds,
+		                                    fd_count == 99 ? NULL
+		                                                   : &fd_count),
+		                 -EPROTO);
 		assert_int_equal(fds[0], -7);
 		assert_int_equal(fd_count, cases[i].wanted);
 		assert_true(is_hung_up(ends[0]));
@@ -275,9 +275,9 @@ static void peer_that_has_gone_is_econnreset(void **state)
 	errno = OUR_ERRNO;
 	/* Twice, because the kernel has another word for it the second time. */
 	for (int i = 0; i < 2; i++) {
-		assert_int_equal(
-			peal__pass_receive(pair.ours, &byte, 1, NULL, NULL),
-			-ECONNRESET);
+		assert_int_equal(peal__pass_receive(pair.ours, &byte, 1, NULL,
+		                                    NULL),
+		                 -ECONNRESET);
 		assert_int_equal(peal__pass_send(pair.ours, "x", 1, NULL, 0),
 		                 -ECONNRESET);
 	}
@@ -323,9 +323,9 @@ static void empty_packet_with_descriptors_leaves_none_behind(void **state)
 	assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
 	send_raw(pair.theirs, "", 0, ends[1], 2);
 	close(ends[1]);
-	assert_int_equal(
-		peal__pass_receive(pair.ours, &byte, 1, fds, &fd_count),
-		-ECONNRESET);
+	assert_int_equal(peal__pass_receive(pair.ours, &byte, 1, fds,
+	                                    &fd_count),
+	                 -ECONNRESET);
 	assert_true(is_hung_up(ends[0]));
 	close(ends[0]);
 	assert_true(is_same(before, count_held()));
@@ -343,9 +343,9 @@ static void what_cannot_be_a_packet_is_einval(void **state)
 	assert_int_equal(peal__pass_send(pair.theirs, "", 0, NULL, 0), -EINVAL);
 	assert_int_equal(peal__pass_send(pair.theirs, "x", 1, fds, fd_count),
 	                 -EINVAL);
-	assert_int_equal(
-		peal__pass_receive(pair.ours, &byte, 1, fds, &fd_count),
-		-EINVAL);
+	assert_int_equal(peal__pass_receive(pair.ours, &byte, 1, fds,
+	                                    &fd_count),
+	                 -EINVAL);
 	assert_int_equal(peal__pass_receive(pair.ours, &byte, 0, NULL, NULL),
 	                 -EINVAL);
 	assert_int_equal(peal__pass_receive(-1, &byte, 1, NULL, NULL), -EBADF);

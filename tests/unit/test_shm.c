@@ -123,9 +123,9 @@ static void others_can_only_read_what_is_read_only_for_others(void **state)
 	again = open(path, O_RDWR | O_CLOEXEC);
 	assert_true(again >= 0);
 	assert_int_equal(pwrite(again, "x", 1, 0), -1);
-	assert_int_equal(
-		peal_shm_map(again, &span, 1, PEAL_SHM_MAP_WRITE, &none),
-		-EPERM);
+	assert_int_equal(peal_shm_map(again, &span, 1, PEAL_SHM_MAP_WRITE,
+	                              &none),
+	                 -EPERM);
 	close(again);
 
 	theirs = map_whole(fd, PAGE, 0);

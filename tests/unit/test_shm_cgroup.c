@@ -233,12 +233,12 @@ static void limit_of_a_group_above_counts(void **state)
 	                      {{"a/b/memory.max", "max\n"},
 	                       {"memory.max", "1048576\n"},
 	                       {"memory.current", "4096\n"}}});
-	expect((struct scene){
-		"0::/\n",
-		NO_SWAP,
-		-ENOMEM,
-		ROOT,
-		{{"memory.max", "1048576\n"}, {"memory.current", "4096\n"}}});
+	expect((struct scene){"0::/\n",
+	                      NO_SWAP,
+	                      -ENOMEM,
+	                      ROOT,
+	                      {{"memory.max", "1048576\n"},
+	                       {"memory.current", "4096\n"}}});
 }
 
 static void cached_files_count_as_free(void **state)
@@ -272,16 +272,16 @@ static void shared_memory_does_not_count_as_free(void **state)
 {
 	(void)state;
 	/* It is part of "file", but nobody can take it back without swap. */
-	expect((struct scene){
-		NEW,
-		NO_SWAP,
-		-ENOMEM,
-		"/a/b",
-		{{"a/b/memory.max", "2097152\n"},
-	         {"a/b/memory.current", "2097152\n"},
-	         {"a/b/memory.stat", "file 2097152\nshmem 2097152\n"
-	                             "inactive_anon 2097152\n"
-	                             "inactive_file 0\nactive_file 0\n"}}});
+	expect((struct scene){NEW,
+	                      NO_SWAP,
+	                      -ENOMEM,
+	                      "/a/b",
+	                      {{"a/b/memory.max", "2097152\n"},
+	                       {"a/b/memory.current", "2097152\n"},
+	                       {"a/b/memory.stat",
+	                        "file 2097152\nshmem 2097152\n"
+	                        "inactive_anon 2097152\n"
+	                        "inactive_file 0\nactive_file 0\n"}}});
 }
 
 static void free_swap_counts_as_free_up_to_its_limit(void **state)

@@ -45,9 +45,9 @@ static void thousand_regions_leave_nothing_behind(void **state)
 		int error;
 
 		options.flags = i % 3 ? PEAL_SHM_PREFAULT : 0;
-		assert_int_equal(
-			peal_shm_create(&options, &fd, i % 4 ? &first : NULL),
-			0);
+		assert_int_equal(peal_shm_create(&options, &fd,
+		                                 i % 4 ? &first : NULL),
+		                 0);
 		error = peal_shm_map(fd, spans, 3, flags, &second);
 		assert_int_equal(error, i % 2 ? 0 : -EINVAL);
 		close(fd);

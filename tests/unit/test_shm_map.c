@@ -146,9 +146,9 @@ static void map_of_what_is_no_region_is_refused(void **state)
 	assert_int_equal(peal_shm_map(fd, &span, 1, 1 << 4, &mapping), -EINVAL);
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
 	read_only = open(path, O_RDONLY | O_CLOEXEC);
-	assert_int_equal(
-		peal_shm_map(read_only, &span, 1, PEAL_SHM_MAP_WRITE, &mapping),
-		-EACCES);
+	assert_int_equal(peal_shm_map(read_only, &span, 1, PEAL_SHM_MAP_WRITE,
+	                              &mapping),
+	                 -EACCES);
 	assert_null(mapping.address);
 	close(read_only);
 	close(ends[0]);

@@ -81,9 +81,9 @@ static void packet_of_any_other_length_is_eproto(void **state)
 				                 -EPROTO);
 			packet.head.bytes = (uint32_t)got;
 			if (got != bytes)
-				assert_int_equal(
-					peal__wire_check(&packet, bytes),
-					-EPROTO);
+				assert_int_equal(peal__wire_check(&packet,
+				                                  bytes),
+				                 -EPROTO);
 			if (got < bytes)
 				assert_int_equal(peal__wire_check(&packet, got),
 				                 -EPROTO);
