@@ -75,7 +75,8 @@ void peal__fork_forget(struct peal__fork_fd *watched, bool close_it)
 		if (watched->next != NULL)
 			watched->next->previous = watched->previous;
 	}
-	pthread_mutex_unlock(&lock);
+	/* Under the lock, or a fork in between leaves the child a copy. */
 	if (fd >= 0 && close_it)
 		close(fd);
+	pthread_mutex_unlock(&lock);
 }

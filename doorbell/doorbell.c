@@ -32,7 +32,7 @@ void peal__doorbell_ring_armed(struct peal_ringer *ringer, uint64_t arm)
 		 * was announced before it. */
 		__atomic_fetch_add(ringer->seq, 1, __ATOMIC_RELEASE);
 		PEAL__HOOK("ring: bumped");
-		peal__futex_wake(ringer->seq);
+		peal__futex_wake(ringer->seq, ringer->is_clients ? 1 : INT_MAX);
 	} else if (mode != PEAL_DOORBELL_CLOSED) {
 		ring_socket(ringer->fd);
 	}
@@ -55,7 +55,7 @@ void peal_doorbell_notify(const uint64_t *arm, uint32_t *seq, int event_fd)
 	if (armed == 0)
 		return;
 	if ((armed & PEAL_DOORBELL_MODE_MASK) == PEAL_DOORBELL_FUTEX)
-		peal__futex_wake(seq);
+		peal__futex_wake(seq, INT_MAX);
 	else if (event_fd >= 0 && write(event_fd, &one, sizeof(one)) < 0)
 		errno = saved_errno; /* EAGAIN: it is readable already */
 }

@@ -24,18 +24,21 @@
 
 #include "base/clock.h"
 
-/* 32-bit programs have a second system call that takes 64-bit times. */
-#ifdef SYS_futex
+/* 32-bit programs have a second system call, for 64-bit times. */
+#if defined(SYS_futex_time64) && defined(SYS_futex)
+#define PEAL__SYS_FUTEX \
+	(sizeof(time_t) > sizeof(long) ? SYS_futex_time64 : SYS_futex)
+#elif defined(SYS_futex)
 #define PEAL__SYS_FUTEX SYS_futex
 #else
 #define PEAL__SYS_FUTEX SYS_futex_time64
 #endif
 
-static inline void peal__futex_wake(uint32_t *word)
+static inline void peal__futex_wake(uint32_t *word, int waiter_max)
 {
 	int saved_errno = errno;
 
-	syscall(PEAL__SYS_FUTEX, word, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+	syscall(PEAL__SYS_FUTEX, word, FUTEX_WAKE, waiter_max, NULL, NULL, 0);
 	errno = saved_errno;
 }
 

@@ -31,7 +31,8 @@ int peal__lifeline_hold(struct peal__lifeline *lifeline, uint32_t *word)
 
 void peal__lifeline_drop(struct peal__lifeline *lifeline)
 {
-	/* An empty list is one whose head points at itself. */
-	lifeline->head.list.next = &lifeline->head.list;
+	/* In this order: killed in between, we leave a word that says that
+	 * nobody holds it. An empty list is one whose head points at itself. */
 	peal__write_once(lifeline->word, 0);
+	lifeline->head.list.next = &lifeline->head.list;
 }

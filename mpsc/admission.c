@@ -103,6 +103,8 @@ static void resume(struct peal__admission *admission)
 	                          PEAL__EVENT_LISTENER, NULL) == 0) {
 		admission->listening = true;
 		admission->resume_ns = 0;
+	} else {
+		admission->resume_ns = peal__clock_ns() + LISTENER_REST_NS;
 	}
 }
 
@@ -147,7 +149,7 @@ static void reap(struct peal__admission *admission)
 
 		if (seat->slot == NULL)
 			continue;
-		/* S2: pairs with S1 in peal__drain_finish(). */
+		/* S2: pairs with S1 in finish() of drain.c. */
 		if (__atomic_load_n(&seat->slot->state, __ATOMIC_ACQUIRE) ==
 		    PEAL__SLOT_DONE)
 			peal__seat_clear(admission, seat);
@@ -241,7 +243,7 @@ int peal__admission_run(struct peal__admission *admission, int timeout_ms)
 		handle(admission, &events[i]);
 	/* Whoever has spoken by now was heard, however late we come: only the
 	 * silent are late. */
-	if (count < EVENTS_AT_ONCE)
+	if (count < EVENTS_AT_ONCE || ++admission->full_runs % 8 == 0)
 		set_timer(admission, expire(admission));
 	if (!admission->listening && admission->resume_ns == PEAL__NEVER)
 		resume(admission);

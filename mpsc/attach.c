@@ -2,7 +2,10 @@
 #include "mpsc/attach.h"
 
 #include <errno.h>
+#include <linux/magic.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -61,6 +64,24 @@ static int map_segment(int fd, const struct peal__welcome *welcome,
 	                                mapping);
 }
 
+/* A hole in huge pages is a SIGBUS for whoever touches it, and the server may
+ * punch one: from another user's we take none. */
+static bool are_safe(int socket_fd, const int *fds, size_t fd_count)
+{
+	struct ucred server;
+	socklen_t bytes = sizeof(server);
+	struct statfs status;
+
+	if (getsockopt(socket_fd, SOL_SOCKET, SO_PEERCRED, &server, &bytes) !=
+	    0)
+		return false;
+	for (size_t i = 0; i < fd_count && server.uid != geteuid(); i++)
+		if (fstatfs(fds[i], &status) != 0 ||
+		    status.f_type == HUGETLBFS_MAGIC)
+			return false;
+	return true;
+}
+
 static void unmap(struct peal__connection *connection)
 {
 	peal_shm_unmap(&connection->arm_mapping);
@@ -76,7 +97,8 @@ static int map_all(struct peal__connection *connection,
 	bool trusted = (welcome->flags & PEAL__WELCOME_TRUSTED) != 0;
 	int error;
 
-	if (fd_count != (trusted ? 3 : 2))
+	if (fd_count != (trusted ? 3 : 2) ||
+	    !are_safe(connection->socket.fd, fds, fd_count))
 		return -EPROTO;
 	error = map_page(fds[0], PEAL__ARM_BYTES, 0, &connection->arm_mapping);
 	if (error == 0)
@@ -156,21 +178,22 @@ int peal__attach(const char *name, uint64_t ring_bytes, uint64_t deadline_ns,
                  struct peal_failure *failure,
                  struct peal__connection *ret_connection)
 {
-	struct peal__connection connection = {.socket.fd = -1};
-	int error = peal__connect(name, deadline_ns, failure,
-	                          &connection.socket.fd);
+	struct peal__connection made = {.socket.fd = -1};
+	int error = peal__connect(name, deadline_ns, failure, &made.socket.fd);
 
 	if (error < 0)
 		return error;
+	/* Watched before the handshake: a fork of another thread meanwhile
+	 * would leave a copy with the child. */
+	*ret_connection = made;
+	peal__fork_watch(&ret_connection->socket);
 	PEAL__HOOK("attach: connected");
-	error = shake_hands(&connection, ring_bytes, deadline_ns, failure);
+	error = shake_hands(ret_connection, ring_bytes, deadline_ns, failure);
 	if (error < 0) {
-		close(connection.socket.fd);
+		peal__fork_forget(&ret_connection->socket, true);
 		return error;
 	}
 	PEAL__HOOK("attach: ready");
-	*ret_connection = connection;
-	peal__fork_watch(&ret_connection->socket);
 	return 0;
 }
 

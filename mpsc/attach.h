@@ -35,7 +35,7 @@ struct peal__connection {
 
 /*
  * Attach as a producer; @ring_bytes 0 leaves the size to the server. On failure
- * *@ret_connection is left alone. 0 or -errno, see peal_producer_attach().
+ * *@ret_connection has no socket and no mappings. 0 or -errno, see peal_producer_attach().
  */
 int peal__attach(const char *name, uint64_t ring_bytes, uint64_t deadline_ns,
                  struct peal_failure *failure,

@@ -179,7 +179,7 @@ int peal_consumer_stats(const struct peal_consumer *consumer,
 	}
 	if (consumer->current != NULL) {
 		ret_stats->message_count +=
-			consumer->turn_budget - consumer->hot.turn_left;
+			consumer->turn_folded - consumer->hot.turn_left;
 		ret_stats->payload_bytes += consumer->hot.payload_bytes;
 	}
 	ret_stats->sleep_count = consumer->spin.sleep_count;

@@ -80,21 +80,34 @@ static bool is_drained(const struct peal__slot *slot)
 	       !peal_ring_has_data(&slot->rx);
 }
 
-/* What the inline half of peek has counted goes to the slot. */
+/* What the inline half of peek has counted goes to the slot. What is left of
+ * the turn stays: a user who waits between two messages is no less fair. */
 static void fold_turn(struct peal_consumer *consumer, struct peal__slot *slot)
 {
 	struct peal__consumer_hot *hot = &consumer->hot;
-	uint32_t taken = consumer->turn_budget - hot->turn_left;
+	uint32_t taken = consumer->turn_folded - hot->turn_left;
 
 	if (taken == 0)
 		return;
-	hot->turn_left = consumer->turn_budget;
+	consumer->turn_folded = hot->turn_left;
 	slot->message_count += taken;
 	slot->payload_bytes += hot->payload_bytes;
 	hot->payload_bytes = 0;
 	consumer->drained_count += taken;
 	peal__scan_moved(&consumer->scan, slot);
 	show_counters(consumer, slot);
+}
+
+void peal__drain_begin_turn(struct peal_consumer *consumer,
+                            struct peal__slot *slot)
+{
+	consumer->current = slot;
+	consumer->hot.rx = &slot->rx;
+	consumer->hot.peer = slot->peer;
+	consumer->hot.tell_bytes = slot->tell_bytes;
+	consumer->hot.turn_left = consumer->turn_budget;
+	consumer->turn_folded = consumer->turn_budget;
+	consumer->peer_cpu = &slot->segment->word.cpu;
 }
 
 void peal__drain_end_turn(struct peal_consumer *consumer)
@@ -104,40 +117,79 @@ void peal__drain_end_turn(struct peal_consumer *consumer)
 	if (slot == NULL)
 		return;
 	fold_turn(consumer, slot);
-	if (slot->rx.released != slot->rx.told)
-		peal__drain_tell(consumer, slot);
 	if (PEAL_UNLIKELY(slot->drain_end != UINT64_MAX))
 		peal__drain_check(consumer, slot);
+	else if (slot->rx.released != slot->rx.told)
+		peal__drain_tell(consumer, slot);
 }
 
 void peal__drain_forget_turn(struct peal_consumer *consumer)
 {
 	consumer->current = NULL;
 	consumer->hot.turn_left = 0;
+	consumer->turn_folded = 0;
 	consumer->hot.peer = (struct peal_peer){.slot_index = UINT32_MAX};
 }
 
 void peal__drain_released(struct peal_consumer *consumer,
                           struct peal__slot *slot)
 {
-	if (slot->drain_end == UINT64_MAX)
+	if (slot->drain_end != UINT64_MAX) {
+		if (slot != consumer->current)
+			peal__drain_check(consumer, slot);
+	} else if (slot->rx.released - slot->rx.told >= slot->tell_bytes) {
 		peal__drain_tell(consumer, slot);
-	else if (slot != consumer->current)
-		peal__drain_check(consumer, slot);
+	} else if (!slot->unsettled) {
+		/* Little, and it may not have a turn soon: in the next pause. */
+		slot->unsettled = true;
+		consumer->unsettled_count++;
+	}
 }
 
-void peal__drain_check(struct peal_consumer *consumer, struct peal__slot *slot)
+/* Nobody looks at the segment any more: admission may take it away. */
+static void finish(struct peal_consumer *consumer, struct peal__slot *slot)
 {
-	/* Views that the user still holds keep the memory. */
-	if (is_drained(slot) && slot->rx.released == slot->rx.head)
-		peal__drain_finish(consumer, slot, 0);
+	slot->known = false;
+	PEAL__HOOK("drain: finished");
+	/* S1: pairs with S2 in admission: it unmaps what we have left. */
+	__atomic_store_n(&slot->state, PEAL__SLOT_DONE, __ATOMIC_RELEASE);
+	peal__admission_poke(consumer->admission);
 }
 
-void peal__drain_finish(struct peal_consumer *consumer, struct peal__slot *slot,
-                        int error)
+/* Counted once: in the row of the slot or among the past ones. */
+static void move_counters(struct peal_consumer *consumer,
+                          const struct peal__slot *slot)
 {
+	struct peal__status_slot *row =
+		&consumer->status_slots[slot->peer.slot_index];
 	struct peal_consumer_stats *totals = &consumer->totals;
 
+	peal__write_once(&row->message_count, 0);
+	peal__write_once(&row->payload_bytes, 0);
+	totals->message_count += slot->message_count;
+	totals->payload_bytes += slot->payload_bytes;
+	peal__write_once(&consumer->status->past_message_count,
+	                 totals->message_count);
+	peal__write_once(&consumer->status->past_payload_bytes,
+	                 totals->payload_bytes);
+}
+
+/* How much is lost of an evicted ring is the client's word, within its ring. */
+static void count_dropped(struct peal_consumer *consumer,
+                          const struct peal__slot *slot)
+{
+	uint64_t left =
+		peal__read_once(&slot->segment->word.position) - slot->rx.head;
+
+	if (left <= slot->ring_bytes)
+		consumer->totals.dropped_bytes += left;
+	peal__write_once(&consumer->status->dropped_bytes,
+	                 consumer->totals.dropped_bytes);
+}
+
+void peal__drain_retire(struct peal_consumer *consumer, struct peal__slot *slot,
+                        int error)
+{
 	if (consumer->current == slot) {
 		fold_turn(consumer, slot);
 		peal__drain_forget_turn(consumer);
@@ -149,35 +201,25 @@ void peal__drain_finish(struct peal_consumer *consumer, struct peal__slot *slot,
 	if (consumer->peer_cpu == &slot->segment->word.cpu)
 		consumer->peer_cpu = NULL;
 	peal__scan_remove(&consumer->scan, slot->peer.slot_index);
-	/* Counted once: in the row of the slot or among the past ones. */
-	peal__write_once(
-		&consumer->status_slots[slot->peer.slot_index].message_count,
-		0);
-	peal__write_once(
-		&consumer->status_slots[slot->peer.slot_index].payload_bytes,
-		0);
-	totals->message_count += slot->message_count;
-	totals->payload_bytes += slot->payload_bytes;
-	peal__write_once(&consumer->status->past_message_count,
-	                 totals->message_count);
-	peal__write_once(&consumer->status->past_payload_bytes,
-	                 totals->payload_bytes);
-	if (error != 0) {
-		uint64_t left = peal__read_once(&slot->segment->word.position) -
-		                slot->rx.head;
-
-		/* How much is lost is the client's word, within its ring. */
-		if (left <= slot->ring_bytes)
-			totals->dropped_bytes += left;
-		peal__write_once(&consumer->status->dropped_bytes,
-		                 totals->dropped_bytes);
-	}
-	slot->known = false;
+	move_counters(consumer, slot);
+	if (error != 0)
+		count_dropped(consumer, slot);
 	slot->evict_error = error;
-	PEAL__HOOK("drain: finished");
-	/* S1: pairs with S2 in admission: it unmaps what we have left. */
-	__atomic_store_n(&slot->state, PEAL__SLOT_DONE, __ATOMIC_RELEASE);
-	peal__admission_poke(consumer->admission);
+	slot->retired = true;
+	slot->tell_bytes = 0; /* every release is looked at */
+	slot->drain_end = slot->rx.head;
+	peal__drain_check(consumer, slot);
+}
+
+void peal__drain_check(struct peal_consumer *consumer, struct peal__slot *slot)
+{
+	if (!slot->retired) {
+		if (is_drained(slot))
+			peal__drain_retire(consumer, slot, 0);
+	} else if (slot->rx.released == slot->rx.head) {
+		/* Until now views that the user holds kept the memory. */
+		finish(consumer, slot);
+	}
 }
 
 static void take(struct peal_consumer *consumer, struct peal__slot *slot)
@@ -190,6 +232,7 @@ static void take(struct peal_consumer *consumer, struct peal__slot *slot)
 	slot->space = (struct peal_ringer){
 		.arm = &segment->space.arm,
 		.seq = &segment->space.seq,
+		.is_clients = 1,
 		.fd = slot->socket_fd,
 	};
 	slot->tell_bytes = slot->ring_bytes / TELL_SHARE;
@@ -197,6 +240,7 @@ static void take(struct peal_consumer *consumer, struct peal__slot *slot)
 	slot->payload_bytes = 0;
 	slot->drain_end = UINT64_MAX;
 	slot->unsettled = false;
+	slot->retired = false;
 	slot->known = true;
 	peal__scan_add(&consumer->scan, slot);
 }

@@ -117,6 +117,16 @@ static int welcome(struct peal__seat *seat, struct peal__welcome *welcome,
 	return peal__pass_send(seat->socket.fd, &packet, bytes, fds, fd_count);
 }
 
+/* Observers that only look must not keep those out who work. */
+static bool has_observers_enough(const struct peal__admission *admission)
+{
+	uint32_t count = 0;
+
+	for (uint32_t i = 0; i < admission->seat_max; i++)
+		count += admission->seats[i].phase == PEAL__SEAT_OBSERVER;
+	return count >= PEAL__SPARE_SEATS / 2;
+}
+
 static void grant_observer(struct peal__admission *admission,
                            struct peal__seat *seat,
                            const struct peal__hello *hello)
@@ -127,6 +137,12 @@ static void grant_observer(struct peal__admission *admission,
 			peal__status_bytes(admission->consumer->slot_max),
 	};
 
+	if (has_observers_enough(admission)) {
+		peal__seat_refuse(
+			admission, seat, -EBUSY,
+			"eight observers look at this server already");
+		return;
+	}
 	if (welcome(seat, &answer, &admission->region_fds[PEAL__REGION_STATUS],
 	            1) < 0) {
 		peal__seat_refuse(admission, seat, 0, NULL);
@@ -180,7 +196,7 @@ static void grant_producer(struct peal__admission *admission,
 {
 	struct peal__slot *slot = find_free_slot(admission->consumer);
 	uint64_t ring_bytes = hello->request_ring_bytes;
-	struct peal_failure failure;
+	struct peal_failure failure = {0};
 	int error;
 
 	if (ring_bytes == 0)
@@ -198,26 +214,30 @@ static void grant_producer(struct peal__admission *admission,
 		seat->phase = PEAL__SEAT_READY;
 }
 
+int peal__grant_check(const struct peal__admission *admission,
+                      const struct peal__seat *seat,
+                      struct peal_failure *failure)
+{
+	if (seat->info.uid == OVERFLOW_UID)
+		return peal__fail(
+			failure, -EACCES,
+			"user 65534 may be anybody whom this user "
+			"namespace has no number for; use another one");
+	if (!is_allowed(&admission->options, &seat->info))
+		return peal__fail(failure, -EACCES,
+		                  "user %u is not allowed here; see allow_uid "
+		                  "and allow_gid",
+		                  seat->info.uid);
+	return 0;
+}
+
 void peal__grant(struct peal__admission *admission, struct peal__seat *seat,
                  const struct peal__hello *hello)
 {
-	struct peal_failure failure;
-
 	if (hello->abi != PEAL__WIRE_ABI) {
 		peal__seat_refuse(admission, seat, -EPROTONOSUPPORT,
 		                  "the shapes of shared memory differ: build "
 		                  "both sides with the same major version");
-	} else if (seat->info.uid == OVERFLOW_UID) {
-		peal__seat_refuse(
-			admission, seat, -EACCES,
-			"user 65534 may be anybody whom this user "
-			"namespace has no number for; use another one");
-	} else if (!is_allowed(&admission->options, &seat->info)) {
-		peal__fail(&failure, -EACCES,
-		           "user %u is not allowed here; see allow_uid and "
-		           "allow_gid",
-		           seat->info.uid);
-		peal__seat_refuse(admission, seat, -EACCES, failure.text);
 	} else if (hello->role == PEAL__ROLE_OBSERVER) {
 		grant_observer(admission, seat, hello);
 	} else if (hello->role == PEAL__ROLE_PRODUCER) {

@@ -46,13 +46,15 @@ static int bind_path(const char *path, uint32_t mode,
 	strcpy(address.sun_path, path);
 	/* Nobody may connect before listen(2), so the time between bind and
 	 * chmod lets nobody in. */
-	if (bind(fd, (struct sockaddr *)&address, sizeof(address)) != 0 ||
-	    chmod(path, mode) != 0)
+	if (bind(fd, (struct sockaddr *)&address, sizeof(address)) != 0)
 		error = -errno;
 	PEAL__HOOK("listen: bound");
 	refuse_descriptors(fd);
-	if (error == 0 && listen(fd, BACKLOG) != 0)
+	if (error == 0 &&
+	    (chmod(path, mode) != 0 || listen(fd, BACKLOG) != 0)) {
 		error = -errno;
+		unlink(path); /* ours, since bind made it */
+	}
 	if (error < 0) {
 		close(fd);
 		return peal__fail(failure, error, "cannot listen at %.90s: %s",
@@ -114,7 +116,7 @@ int peal__listen(const struct peal_consumer_options *options,
 		return error;
 	error = bind_path(path, options->socket_mode, failure, ret_listen_fd);
 	if (error < 0) {
-		peal__name_unlink(path);
+		peal__name_unlink_lock(path);
 		close(*ret_lock_fd);
 		*ret_lock_fd = -1;
 	}

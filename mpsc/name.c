@@ -270,12 +270,17 @@ int peal__name_lock(const char *path, int *ret_lock_fd,
 	return 0;
 }
 
-void peal__name_unlink(const char *path)
+void peal__name_unlink_lock(const char *path)
 {
 	char lock[PEAL__PATH_BYTES + 8];
 
 	lock_path(path, lock);
+	unlink(lock);
+}
+
+void peal__name_unlink(const char *path)
+{
 	unlink(path);
 	PEAL__HOOK("name: socket removed");
-	unlink(lock);
+	peal__name_unlink_lock(path);
 }

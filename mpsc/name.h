@@ -64,6 +64,9 @@ int peal__name_directory(unsigned int index, char path[PEAL__PATH_BYTES]);
 int peal__name_lock(const char *path, int *ret_lock_fd,
                     struct peal_failure *failure);
 
+/* Remove the lock file alone, while the lock is still held. */
+void peal__name_unlink_lock(const char *path);
+
 /* Remove socket and lock file, while the lock is still held. */
 void peal__name_unlink(const char *path);
 

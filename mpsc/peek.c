@@ -8,16 +8,6 @@
 #define CLOSE_BYTES 4096
 #define PASSES_PER_CHORES 16
 
-static void begin_turn(struct peal_consumer *consumer, struct peal__slot *slot)
-{
-	consumer->current = slot;
-	consumer->hot.rx = &slot->rx;
-	consumer->hot.peer = slot->peer;
-	consumer->hot.tell_bytes = slot->tell_bytes;
-	consumer->hot.turn_left = consumer->turn_budget;
-	consumer->peer_cpu = &slot->segment->word.cpu;
-}
-
 /*
  * A reader that follows its writer closely makes both wait for every line. At
  * the end of a whole turn we look how far ahead the writer is, and if that is
@@ -68,19 +58,27 @@ int peal__consumer_peek_slowly(struct peal_consumer *consumer,
 	if (error == 0)
 		return 0; /* it came just now */
 	if (error == -EPROTO)
-		peal__drain_finish(consumer, consumer->current, error);
+		peal__drain_retire(consumer, consumer->current, error);
 	keep_distance(consumer);
 	peal__drain_end_turn(consumer);
 	if (++consumer->pass_count % PASSES_PER_CHORES == 0)
 		peal__consumer_do_chores(consumer);
 	peal__drain_take_changes(consumer);
 	while ((slot_index = peal__scan_next(&consumer->scan)) != UINT32_MAX) {
-		begin_turn(consumer, &consumer->slots[slot_index]);
-		if (take_message(hot, ret_message) == 0)
+		struct peal__slot *slot = &consumer->slots[slot_index];
+
+		peal__drain_begin_turn(consumer, slot);
+		/* Beyond the end of one that hung up nobody published. */
+		error = slot->rx.head < slot->drain_end
+		                ? take_message(hot, ret_message)
+		                : 1;
+		if (error == 0)
 			return 0;
 		/* What the scan saw cannot go away by itself. */
-		peal__drain_finish(consumer, consumer->current, -EPROTO);
+		peal__drain_retire(consumer, slot, error == 1 ? 0 : -EPROTO);
 	}
+	if (consumer->current != NULL)
+		peal__drain_begin_turn(consumer, consumer->current);
 	return -EAGAIN;
 }
 
@@ -98,8 +96,7 @@ void peal__consumer_release_slowly(struct peal_consumer *consumer,
 	if (!slot->known || slot->peer.generation != message->peer.generation)
 		return;
 	peal_ring_release(&slot->rx, message->peal__end);
-	if (slot->rx.released - slot->rx.told >= slot->tell_bytes)
-		peal__drain_released(consumer, slot);
+	peal__drain_released(consumer, slot);
 }
 
 /* The functions behind the macros, for those who cannot include a header. */

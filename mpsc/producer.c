@@ -147,6 +147,21 @@ int peal__producer_look(struct peal_producer *producer)
 	return has_gone ? lose(producer, -ECONNRESET) : 0;
 }
 
+bool peal__producer_look_is_due(struct peal_producer *producer)
+{
+	uint64_t now_ticks = peal__cpu_ticks();
+
+	if (peal__lifeline_is_cut(producer->hot.lifeline) ||
+	    has_closed(producer))
+		return true;
+	/* Who releases is alive, and has not sent us away. */
+	if (producer->looked_released != producer->hot.tx.released) {
+		producer->looked_released = producer->hot.tx.released;
+		producer->looked_ticks = now_ticks;
+	}
+	return now_ticks - producer->looked_ticks >= producer->look_ticks;
+}
+
 /* After a loss the first call tells it; with reconnect the next one mends it. */
 static int mend(struct peal_producer *producer, uint64_t timeout_ns)
 {

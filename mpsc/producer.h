@@ -22,8 +22,9 @@ struct peal_producer {
 	struct peal__producer_hot hot;
 	struct peal_producer_stats stats; /* but for what hot counts */
 	uint32_t fork_generation;
-	uint64_t looked_ticks; /* when the server was last looked at */
-	uint64_t look_ticks;   /* how long that holds */
+	uint64_t looked_ticks;    /* when the server was last looked at */
+	uint64_t looked_released; /* how far it had released then */
+	uint64_t look_ticks;      /* how long that holds */
 	int32_t cpu;
 	int lost; /* why there is no connection any more; 0: there is */
 
@@ -57,6 +58,13 @@ static inline int peal__producer_error(const struct peal_producer *producer)
  * who passes the error on is the one who tells.
  */
 int peal__producer_look(struct peal_producer *producer);
+
+/*
+ * Is it time for that? Answered without a system call, since a full ring comes
+ * often: it is when the server is marked as gone, or has released nothing for
+ * long.
+ */
+bool peal__producer_look_is_due(struct peal_producer *producer);
 
 /*
  * What every call that writes begins with: notices that the server has gone,

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/failure.h"
 #include "base/random.h"
 #include "base/read.h"
 #include "mpsc/server.h"
@@ -124,7 +125,9 @@ int peal__segment_open(struct peal__slot *slot, uint32_t memory_flags,
 	                     &slot->mapping);
 	if (error < 0) {
 		close(fd);
-		return error;
+		return peal__fail(failure, error,
+		                  "the server cannot map a ring of %llu bytes",
+		                  (unsigned long long)slot->ring_bytes);
 	}
 	slot->segment = slot->mapping.address;
 	*slot->segment = (struct peal__segment){

@@ -85,6 +85,17 @@ static void wish(struct peal_producer *producer, uint64_t frame_bytes)
 	                         producer->hot.tx.capacity_bytes);
 }
 
+/* A sleep may have ended because the server did; a spin that goes on and on
+ * asks the kernel only now and then. */
+static bool has_lost_server(struct peal_producer *producer, int result)
+{
+	if (result == PEAL__SPIN_WOKEN &&
+	    producer->options.spin_mode == PEAL_SPIN_ALWAYS &&
+	    !peal__producer_look_is_due(producer))
+		return false;
+	return peal__producer_look(producer) < 0;
+}
+
 int peal__producer_wait_for_room(struct peal_producer *producer, size_t bytes,
                                  uint64_t timeout_ns)
 {
@@ -112,7 +123,7 @@ int peal__producer_wait_for_room(struct peal_producer *producer, size_t bytes,
 			read_socket(producer);
 		if (peal__ring_make_room(&producer->hot.tx, frame_bytes))
 			return 0;
-		if (peal__producer_look(producer) < 0) {
+		if (has_lost_server(producer, result)) {
 			producer->told = true;
 			return producer->lost;
 		}
@@ -174,6 +185,7 @@ int peal_producer_dispatch(struct peal_producer *producer)
 		read_socket(producer);
 		peal__producer_look(producer);
 	}
+	producer->told = producer->lost != 0;
 	errno = saved_errno;
 	return producer->lost;
 }

@@ -139,6 +139,18 @@ bool peal__scan_poll(struct peal__scan *scan)
 	return false;
 }
 
+bool peal__scan_find(struct peal__scan *scan)
+{
+	for (uint32_t i = 0; i < scan->count; i++) {
+		if (!has_message(&scan->entries[i]))
+			continue;
+		if (i >= scan->hot_count)
+			scan->cold_next = i - scan->hot_count;
+		return true;
+	}
+	return false;
+}
+
 bool peal__scan_has_data(const struct peal__scan *scan, uint32_t but_slot)
 {
 	for (uint32_t i = 0; i < scan->count; i++)

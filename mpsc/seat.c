@@ -42,6 +42,7 @@ void peal__seat_take(struct peal__admission *admission, int socket_fd)
 {
 	struct peal__seat *seat = find_empty(admission);
 	uint32_t serial = seat->serial + 1;
+	struct peal_failure failure = {0};
 	struct ucred credentials;
 	socklen_t bytes = sizeof(credentials);
 
@@ -70,6 +71,9 @@ void peal__seat_take(struct peal__admission *admission, int socket_fd)
 	                           seat) != 0))
 		peal__seat_refuse(admission, seat, -ENOMEM,
 		                  "the server is out of memory");
+	/* Strangers are not waited for: silent ones would fill the seats. */
+	else if (peal__grant_check(admission, seat, &failure) < 0)
+		peal__seat_refuse(admission, seat, failure.code, failure.text);
 }
 
 static bool is_pending(const struct peal__seat *seat)
@@ -212,6 +216,13 @@ static void go_live(struct peal__admission *admission, struct peal__seat *seat)
 	peal__admission_announce(admission);
 }
 
+/* It has gone now, not at the hang-up: a forked child may hold a copy. */
+static void say_bye(struct peal__admission *admission, struct peal__seat *seat)
+{
+	seat->said_bye = true;
+	peal__seat_gone(admission, seat);
+}
+
 /* What may be said depends on the phase; all else ends the connection. */
 static void handle(struct peal__admission *admission, struct peal__seat *seat,
                    union peal__packet *packet, size_t bytes)
@@ -228,7 +239,7 @@ static void handle(struct peal__admission *admission, struct peal__seat *seat,
 	else if (type == PEAL__WIRE_READY && seat->phase == PEAL__SEAT_READY)
 		go_live(admission, seat);
 	else if (type == PEAL__WIRE_BYE && seat->phase == PEAL__SEAT_LIVE)
-		seat->said_bye = true;
+		say_bye(admission, seat);
 	else if (type == PEAL__WIRE_STATUS &&
 	         seat->phase == PEAL__SEAT_OBSERVER)
 		peal__grant_refresh(admission, seat);

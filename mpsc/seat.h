@@ -53,6 +53,7 @@ struct peal__admission {
 	uint64_t segment_total_bytes;
 	uint64_t resume_ns; /* the listener rests until then; 0: it does not */
 	uint64_t due_ns;    /* when somebody's handshake has taken too long */
+	uint32_t full_runs; /* that found as many events as they take */
 	bool listening;     /* the listener is in the epoll set */
 
 	uint64_t attached_count, detached_count, died_count, evicted_count,
@@ -103,6 +104,11 @@ void peal__seat_clear(struct peal__admission *admission,
                       struct peal__seat *seat);
 
 /* grant.c */
+
+/* May this user come in at all? 0, or -EACCES with a sentence. */
+int peal__grant_check(const struct peal__admission *admission,
+                      const struct peal__seat *seat,
+                      struct peal_failure *failure);
 
 /* Answer a HELLO: with WELCOME and a phase, or with a refusal. */
 void peal__grant(struct peal__admission *admission, struct peal__seat *seat,

@@ -28,7 +28,8 @@ static __attribute__((noinline)) int claim_full(struct peal_producer *producer,
 	uint64_t start_ns = peal__clock_ns();
 	int error = -EAGAIN;
 
-	if (peal__producer_look(producer) < 0) {
+	if (peal__producer_look_is_due(producer) &&
+	    peal__producer_look(producer) < 0) {
 		producer->told = true;
 		return producer->lost;
 	}
@@ -67,7 +68,10 @@ int peal__producer_publish_slowly(struct peal_producer *producer)
 {
 	int error = peal__producer_error(producer);
 
-	return error < 0 ? error : -EINVAL;
+	if (error == 0)
+		return -EINVAL;
+	producer->told = true;
+	return error;
 }
 
 /* The functions behind the macros, for those who cannot include a header. */

@@ -68,7 +68,8 @@ struct peal__slot {
 	uint64_t tell_bytes; /* released and not told: time to look at it */
 	uint64_t drain_end;  /* no message that begins here is delivered */
 	bool unsettled;      /* released since the last settling */
-	bool known;          /* stands in the scan */
+	bool known;          /* ours, from LIVE to DONE */
+	bool retired;        /* out of the scan; views may still be held */
 	int evict_error;     /* why it went to DONE; 0 when it was drained */
 };
 
@@ -109,7 +110,8 @@ struct peal_consumer {
 	struct peal__scan scan;
 	struct peal_sleeper sleeper;
 	struct peal__spin spin;
-	uint64_t active_ns; /* about now, for the status region */
+	uint64_t active_ns;   /* about now, for the status region */
+	uint32_t turn_folded; /* of hot.turn_left: not counted below this */
 	uint32_t turn_count;
 	uint32_t pass_count;
 	uint64_t chores_ticks; /* when they were done last */
@@ -216,6 +218,12 @@ uint32_t peal__scan_next(struct peal__scan *scan);
  */
 bool peal__scan_poll(struct peal__scan *scan);
 
+/*
+ * For the second look: any message in any ring? The next pass begins where it
+ * was found, or with many rings it would be long in coming to it.
+ */
+bool peal__scan_find(struct peal__scan *scan);
+
 /* Any message in any ring but that of @but_slot (or UINT32_MAX)? Only loads. */
 bool peal__scan_has_data(const struct peal__scan *scan, uint32_t but_slot);
 
@@ -223,6 +231,10 @@ bool peal__scan_has_data(const struct peal__scan *scan, uint32_t but_slot);
 
 /* Take notice of slots that admission has moved. */
 void peal__drain_take_changes(struct peal_consumer *consumer);
+
+/* It is the turn of @slot, for a budget of messages. */
+void peal__drain_begin_turn(struct peal_consumer *consumer,
+                            struct peal__slot *slot);
 
 /*
  * The current slot's turn is over, or its ring is empty: tell what it gave
@@ -237,15 +249,18 @@ void peal__drain_forget_turn(struct peal_consumer *consumer);
 void peal__drain_tell(struct peal_consumer *consumer, struct peal__slot *slot);
 void peal__drain_settle_all(struct peal_consumer *consumer);
 
-/* Enough was released to tell, or the slot has hung up. */
+/* Something was released out of turn, enough to tell, or after a hang-up. */
 void peal__drain_released(struct peal_consumer *consumer,
                           struct peal__slot *slot);
 
-/* Of a slot that hung up: finish it if all is delivered and released. */
+/* Of a slot that hung up or is retired: go on if nothing keeps it back. */
 void peal__drain_check(struct peal_consumer *consumer, struct peal__slot *slot);
 
-/* Let go of a slot; @error is why when its bytes made no sense, else 0. */
-void peal__drain_finish(struct peal_consumer *consumer, struct peal__slot *slot,
+/*
+ * Look at its ring no more, and let go of it when all views of it have been
+ * released; @error is why when its bytes made no sense, else 0.
+ */
+void peal__drain_retire(struct peal_consumer *consumer, struct peal__slot *slot,
                         int error);
 
 #endif

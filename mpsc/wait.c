@@ -51,7 +51,7 @@ static bool look_final(void *object)
 {
 	struct peal_consumer *consumer = object;
 
-	return peal__scan_has_data(&consumer->scan, UINT32_MAX);
+	return peal__scan_find(&consumer->scan);
 }
 
 /* Idle for a moment: what was put off for the sake of speed is done now. */
@@ -97,10 +97,9 @@ static bool take_notice(struct peal_consumer *consumer)
 }
 
 /* Past the deadline, or asked not to wait. */
-static int look_once(const struct peal_consumer *consumer)
+static int look_once(struct peal_consumer *consumer)
 {
-	return peal__scan_has_data(&consumer->scan, UINT32_MAX) ? 0
-	                                                        : -ETIMEDOUT;
+	return peal__scan_find(&consumer->scan) ? 0 : -ETIMEDOUT;
 }
 
 /* Who has just drained several messages steals the line from a producer that
@@ -167,14 +166,13 @@ int peal_consumer_prepare(struct peal_consumer *consumer)
 	if (consumer->wait_mode != PEAL_WAIT_FD)
 		return -EINVAL;
 	peal__drain_end_turn(consumer);
-	if (take_notice(consumer) ||
-	    peal__scan_has_data(&consumer->scan, UINT32_MAX))
+	if (take_notice(consumer) || peal__scan_find(&consumer->scan))
 		return 1;
 	peal__drain_settle_all(consumer);
 	PEAL__HOOK("prepare: about to");
 	peal_doorbell_arm(&consumer->sleeper);
 	PEAL__HOOK("prepare: armed");
-	if (!peal__scan_has_data(&consumer->scan, UINT32_MAX) &&
+	if (!peal__scan_find(&consumer->scan) &&
 	    !peal_doorbell_changed(&consumer->sleeper))
 		return 0;
 	peal_doorbell_disarm(&consumer->sleeper);

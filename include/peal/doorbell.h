@@ -79,6 +79,7 @@ struct peal_ringer {
 	const uint64_t *arm; /* shared; this side only loads */
 	uint32_t *seq;       /* shared; NULL: always ring by @fd */
 	uint64_t my_last;    /* the arming that I have rung */
+	uint32_t is_clients; /* 1: the sleeper is not trusted; wake one alone */
 	int fd;              /* control socket, or -1 */
 };
 

@@ -27,7 +27,6 @@ struct board {
 	uint64_t is_open, stop;
 	uint64_t attached_count;
 	uint64_t is_streaming; /* the busy one: send now */
-	uint64_t turn;         /* the producer that is to speak, plus one */
 	uint64_t asked, answered;
 	struct scene_held held;
 	struct peal_consumer_stats stats;
@@ -36,6 +35,7 @@ struct board {
 };
 
 static struct board *board;
+static int mouths[PROCESS_COUNT][2]; /* pipes: who is to speak */
 static uint64_t busy_count = 20000;
 static uint64_t visit_count = 500;
 
@@ -121,27 +121,21 @@ static int speak(struct peal_producer *producer, uint32_t number)
 	return 0;
 }
 
-/* Stream while that is wanted; say one thing when it is our turn. */
-static int live(struct peal_producer **producers, uint32_t first,
-                uint32_t count)
+/* Stream while that is wanted; say one thing when we are told to. */
+static int live(struct peal_producer **producers, uint32_t process,
+                uint32_t first)
 {
-	uint64_t turn_seen = 0;
+	uint32_t number;
 
-	while (scene_get(&board->stop) == 0) {
-		uint64_t turn = scene_get(&board->turn);
-
-		if (first == BUSY && scene_get(&board->is_streaming) != 0) {
-			if (speak(producers[0], BUSY) != 0)
-				return 1;
-			continue;
-		}
-		if (turn != turn_seen && turn > first &&
-		    turn <= first + count &&
-		    speak(producers[turn - 1 - first], (uint32_t)turn - 1) != 0)
+	while (process == BUSY && scene_get(&board->stop) == 0)
+		if (scene_get(&board->is_streaming) == 0)
+			scene_sleep_ns(SCENE_MS);
+		else if (speak(producers[0], BUSY) != 0)
 			return 1;
-		turn_seen = turn;
-		scene_sleep_ns(200 * SCENE_US);
-	}
+	while (read(mouths[process][0], &number, sizeof(number)) ==
+	       sizeof(number))
+		if (speak(producers[number - first], number) != 0)
+			return 1;
 	return 0;
 }
 
@@ -165,7 +159,7 @@ static int produce(void *arg)
 			return fault("attach: %d", error);
 		scene_add(&board->attached_count, 1);
 	}
-	if (live(producers, first, count) != 0)
+	if (live(producers, process, first) != 0)
 		return 1;
 	for (uint32_t i = 0; i < count; i++)
 		peal_producer_detach(producers[i]);
@@ -173,6 +167,17 @@ static int produce(void *arg)
 }
 
 /* parent ----------------------------------------------------------------- */
+
+static void ask_to_speak(uint32_t number)
+{
+	uint32_t process =
+		number < SINGLE_COUNT
+			? number
+			: SINGLE_COUNT + (number - SINGLE_COUNT) / GROUP_SIZE;
+
+	assert_int_equal(write(mouths[process][1], &number, sizeof(number)),
+	                 sizeof(number));
+}
 
 /* Each of the silent ones in turn; the longest time until one was heard. */
 static uint64_t let_everybody_speak(void)
@@ -182,7 +187,7 @@ static uint64_t let_everybody_speak(void)
 	for (uint32_t i = BUSY + 1; i < PRODUCER_COUNT; i++) {
 		uint64_t wanted = board->received[i] + 1, start_ns;
 
-		scene_put(&board->turn, i + 1);
+		ask_to_speak(i);
 		assert_true(scene_reach(&board->sent[i], wanted, PATIENCE_NS));
 		start_ns = scene_now_ns();
 		assert_true(
@@ -190,7 +195,6 @@ static uint64_t let_everybody_speak(void)
 		if (scene_now_ns() - start_ns > longest_ns)
 			longest_ns = scene_now_ns() - start_ns;
 	}
-	scene_put(&board->turn, 0);
 	return longest_ns;
 }
 
@@ -200,8 +204,10 @@ static void one_of_three_hundred_is_heard_and_so_is_any_other(void **state)
 	pid_t pids[PROCESS_COUNT];
 
 	(void)state;
-	for (uintptr_t i = 0; i < PROCESS_COUNT; i++)
+	for (uintptr_t i = 0; i < PROCESS_COUNT; i++) {
+		assert_int_equal(pipe(mouths[i]), 0);
 		pids[i] = scene_start(produce, (void *)i);
+	}
 	assert_true(scene_reach(&board->attached_count, PRODUCER_COUNT,
 	                        3 * PATIENCE_NS));
 	assert_true(ask());
