@@ -4,6 +4,9 @@
  */
 #include "tests/scene.h"
 
+#include "mpsc/attach.h"
+#include "peal/doorbell.h"
+
 #define NAME "words"
 #define MESSAGE_COUNT 2
 
@@ -205,6 +208,63 @@ static void busy_consumer_in_fd_mode_still_admits(void **state)
 	assert_int_equal(scene_wait(second, 10 * SCENE_S), 0);
 }
 
+/* Two messages of a kind, taken one after the other. */
+static void exchange(struct peal_producer *producer,
+                     struct peal_consumer *consumer)
+{
+	struct peal_message message;
+
+	assert_int_equal(peal_producer_send(producer, "on", 2, SCENE_S), 0);
+	while (peal_consumer_peek(consumer, &message) != 0)
+		peal_consumer_wait(consumer, SCENE_S);
+	peal_consumer_release(consumer, &message);
+}
+
+/*
+ * The consumer tells what it released by a plain store and looks whether
+ * anybody waits for it: it may miss, by a store buffer, who falls asleep just
+ * then. It was made sure of in a pause only, and there was none.
+ */
+static void busy_consumer_rings_one_that_fell_asleep_meanwhile(void **state)
+{
+	struct peal_consumer_options options = PEAL_CONSUMER_OPTIONS_INIT;
+	struct peal_producer_options other = PEAL_PRODUCER_OPTIONS_INIT;
+	struct peal__connection connection;
+	struct peal_consumer *consumer;
+	struct peal_producer *busy;
+	struct peal_ring_tx tx;
+	uint32_t before;
+	void *data;
+
+	(void)state;
+	options.name = other.name = NAME;
+	assert_int_equal(peal_consumer_open(&options, &consumer), 0);
+	assert_int_equal(peal__attach(NAME, 4096, scene_now_ns() + SCENE_S,
+	                              NULL, &connection),
+	                 0);
+	assert_int_equal(peal_producer_attach(&other, SCENE_S, &busy), 0);
+	peal_ring_tx_init(&tx, connection.request_data, 4096,
+	                  connection.request_start,
+	                  &connection.segment->request_released);
+	assert_int_equal(peal_ring_claim(&tx, 100, 0, 0, &data), 0);
+	peal_ring_publish(&tx);
+	/* Both are taken, and the first one's end is told. */
+	exchange(busy, consumer);
+	exchange(busy, consumer);
+	assert_int_equal(connection.segment->request_released, tx.tail);
+	/* What the consumer would see only now: asleep, and content. */
+	before = connection.segment->space.seq;
+	connection.segment->space.want = tx.tail;
+	__atomic_store_n(&connection.segment->space.arm,
+	                 77 << 2 | PEAL_DOORBELL_FUTEX, __ATOMIC_SEQ_CST);
+	for (int i = 0; i < 1000; i++)
+		exchange(busy, consumer);
+	assert_int_not_equal(connection.segment->space.seq, before);
+	peal__connection_close(&connection, true, false);
+	peal_producer_detach(busy);
+	peal_consumer_close(consumer);
+}
+
 #define TEST(name) cmocka_unit_test_teardown(name, scene_teardown)
 
 static int setup(void **state)
@@ -220,6 +280,7 @@ int main(void)
 		TEST(server_is_complete_when_it_can_be_reached),
 		TEST(handshake_is_not_late_because_the_server_was),
 		TEST(busy_consumer_in_fd_mode_still_admits),
+		TEST(busy_consumer_rings_one_that_fell_asleep_meanwhile),
 	};
 
 	return cmocka_run_group_tests(tests, setup, scene_group_teardown) != 0;

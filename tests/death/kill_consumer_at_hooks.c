@@ -62,7 +62,8 @@ static void note_told(int error)
 	scene_add(error == -ESHUTDOWN ? &board->shut_down_count
 	                              : &board->told_count,
 	          1);
-	if (kill_ns != 0 && late_ns > scene_get(&board->told_max_ns))
+	/* An heir closes in peace. */
+	if (error == -ECONNRESET && late_ns > scene_get(&board->told_max_ns))
 		scene_put(&board->told_max_ns, late_ns);
 	if (kill_ns == 0 && error == -ECONNRESET)
 		fault("told of a death that did not happen");

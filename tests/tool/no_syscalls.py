@@ -1,0 +1,127 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Counts the system calls of a producer and a consumer that are awake.
+
+    no_syscalls.py AWAKE [COUNT]
+
+AWAKE (awake.c) is run under strace. Between its two marks, a million messages,
+neither side may ask the kernel for anything, nor may the consumer's thread that
+admits producers wake up.
+"""
+
+import collections
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from tap import Tap  # noqa: E402  pylint: disable=wrong-import-position
+
+MESSAGES = 1000000
+TIMEOUT_S = 100
+TRIES = 5
+BEGIN, END = '"peal: begin"', '"peal: end"'
+# A call that another thread's interrupts is written down in two parts; what
+# counts is the one at which it is made.
+CALL = re.compile(r'(\d+)\s+(\w+)\(')
+
+
+def why_not():
+    """Why system calls cannot be counted here, or None."""
+    if shutil.which('strace') is None:
+        return 'strace is not installed'
+    if len(os.sched_getaffinity(0)) < 2:
+        return 'two that are awake need two processors'
+    tried = subprocess.run(['strace', '-f', '-o', os.devnull, 'true'],
+                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                           text=True, timeout=TIMEOUT_S, check=False)
+    if tried.returncode != 0:
+        return f'strace cannot trace here: {tried.stdout.strip()}'
+    return None
+
+
+def trace(program, work, count, directory):
+    """What strace wrote down about one run, line by line."""
+    log = Path(directory, 'log')
+    done = subprocess.run(
+        ['strace', '-f', '-qq', '-o', str(log), program, work, str(count)],
+        env={**os.environ, 'PEAL_RUNTIME_DIR': directory,
+             # LeakSanitizer cannot run under strace.
+             'ASAN_OPTIONS': os.environ.get('ASAN_OPTIONS', '') +
+             ':detect_leaks=0'},
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        timeout=TIMEOUT_S, check=False)
+    if done.returncode != 0:
+        raise RuntimeError(f'{work} ended with {done.returncode}: '
+                           f'{done.stdout}')
+    return log.read_text().splitlines()
+
+
+def count_calls(lines):
+    """
+    {pid: Counter of calls} between the marks: of each process that makes them
+    between its own, of other threads between the first and the last of all.
+    """
+    marked = {line.split()[0] for line in lines if BEGIN in line}
+    first = min(i for i, line in enumerate(lines) if BEGIN in line)
+    last = max(i for i, line in enumerate(lines) if END in line)
+    calls = {pid: collections.Counter() for pid in marked}
+    inside = set()
+    for number, line in enumerate(lines):
+        match = CALL.match(line)
+        if match is None:
+            continue
+        pid, name = match.groups()
+        if BEGIN in line:
+            inside.add(pid)
+        elif END in line:
+            inside.discard(pid)
+        elif pid in inside or (pid not in marked and first < number < last):
+            calls.setdefault(pid, collections.Counter())[name] += 1
+    return calls
+
+
+def check(tap, program, work, count):
+    """
+    One way of exchanging messages. A side that the scheduler keeps from running
+    for long is not awake, and the other one asks after it: so one run out of a
+    few has to be silent.
+    """
+    for _ in range(TRIES):
+        with tempfile.TemporaryDirectory(prefix='peal-') as directory:
+            lines = trace(program, work, count, directory)
+        calls = count_calls(lines)
+        total = sum(sum(counter.values()) for counter in calls.values())
+        print(f'# {work}: {count} messages, {len(calls)} processes and '
+              f'threads seen between the marks, {total} system calls; '
+              f'{len(lines)} in the whole run')
+        for pid, counter in calls.items():
+            for call, times in counter.most_common():
+                print(f'# {pid} {call}: {times}')
+        if total == 0:
+            break
+    tap.line(total == 0, f'{count} messages by {work} without one system call')
+
+
+def main():
+    """The exit code."""
+    program = sys.argv[1]
+    count = int(sys.argv[2]) if len(sys.argv) > 2 else MESSAGES
+    reason = why_not()
+    tap = Tap()
+    for work in ('stream', 'turns'):
+        if reason is not None:
+            tap.skip(f'{count} messages by {work} without one system call',
+                     reason)
+        else:
+            check(tap, program, work, count)
+    return tap.close()
+
+
+if __name__ == '__main__':
+    sys.exit(main())

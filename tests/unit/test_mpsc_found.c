@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Bugs that reviewers found, each named after what it did.
+ */
+#include "tests/unit/mpsc_fixture.h"
+
+#include <pthread.h>
+#include <string.h>
+
+#include "peal/observer.h"
+
+#define SHORT_NS UINT64_C(300000000)
+
+/* A commit word of 5 bytes, which is less than a header. */
+static void spoil(struct peal_producer *producer)
+{
+	static const uint32_t word = 5;
+	void *data;
+
+	assert_int_equal(peal_producer_claim(producer, 8, 0, &data), 0);
+	memcpy((char *)data - PEAL_RING_HEADER_BYTES, &word, sizeof(word));
+}
+
+static void evicted_ring_keeps_the_views_that_are_held(void **state)
+{
+	struct peal_consumer *consumer = open_consumer();
+	struct peal_producer *producer = attach();
+	struct peal_message held, none;
+
+	(void)state;
+	assert_int_equal(send_text(producer, "good"), 0);
+	spoil(producer);
+	held = next_message(consumer);
+	assert_int_equal(peal_consumer_peek(consumer, &none), -EAGAIN);
+	/* Time enough for the door to take away what it may. */
+	peal_consumer_wait(consumer, SHORT_NS);
+	assert_text(&held, "good");
+	assert_int_equal(stats_of(consumer).evicted_count, 0);
+	peal_consumer_release(consumer, &held);
+	await_gone(consumer, 1);
+	assert_int_equal(stats_of(consumer).evicted_count, 1);
+	assert_int_equal(stats_of(consumer).message_count, 1);
+	peal_producer_detach(producer);
+	peal_consumer_close(consumer);
+}
+
+struct waiter {
+	struct peal_producer *producer;
+	uint32_t is_done;
+	int error;
+};
+
+static void *claim_all(void *argument)
+{
+	struct waiter *waiter = argument;
+	void *data;
+
+	waiter->error = peal_producer_claim(
+		waiter->producer, peal_producer_message_max(waiter->producer),
+		PATIENCE_NS, &data);
+	__atomic_store_n(&waiter->is_done, 1, __ATOMIC_RELEASE);
+	return NULL;
+}
+
+static void little_that_is_released_out_of_turn_is_told(void **state)
+{
+	struct peal_consumer *consumer = open_consumer();
+	struct peal_producer *first = attach(), *second = attach();
+	struct waiter waiter = {.producer = first};
+	struct peal_message held[2], none;
+	pthread_t thread;
+
+	(void)state;
+	await_attached(consumer, 2);
+	assert_int_equal(send_text(first, "one"), 0);
+	held[0] = next_message(consumer);
+	assert_int_equal(send_text(second, "two"), 0);
+	held[1] = next_message(consumer); /* the turn has moved on */
+	peal_consumer_release(consumer, &held[0]);
+	peal_consumer_release(consumer, &held[1]);
+	/* Nothing more will come of the first before it has all of its ring. */
+	assert_int_equal(pthread_create(&thread, NULL, claim_all, &waiter), 0);
+	while (!__atomic_load_n(&waiter.is_done, __ATOMIC_ACQUIRE)) {
+		peal_consumer_wait(consumer, 1000000);
+		peal_consumer_peek(consumer, &none);
+	}
+	pthread_join(thread, NULL);
+	assert_int_equal(waiter.error, 0);
+	peal_producer_detach(first);
+	peal_producer_detach(second);
+	peal_consumer_close(consumer);
+}
+
+/* Keep the ring full of small messages. */
+static void fill_up(struct peal_producer *producer)
+{
+	while (send_text(producer, "x") == 0)
+		;
+}
+
+static void one_peek_for_each_wait_starves_nobody(void **state)
+{
+	struct peal_consumer *consumer = open_consumer();
+	struct peal_producer *producers[3];
+	uint32_t served[3] = {0};
+	struct peal_message message;
+
+	(void)state;
+	for (int i = 0; i < 3; i++)
+		producers[i] = attach();
+	await_attached(consumer, 3);
+	for (int i = 0; i < 3; i++)
+		fill_up(producers[i]);
+	for (int i = 0; i < 1000; i++) {
+		assert_int_equal(peal_consumer_wait(consumer, PATIENCE_NS), 0);
+		if (peal_consumer_peek(consumer, &message) != 0)
+			continue;
+		for (int k = 0; k < 3; k++)
+			served[k] += message.peer.slot_index ==
+			             sent_by(producers[k]).self.slot_index;
+		peal_consumer_release(consumer, &message);
+		for (int k = 0; k < 3; k++)
+			fill_up(producers[k]);
+	}
+	for (int i = 0; i < 3; i++) {
+		assert_true(served[i] > 150);
+		peal_producer_detach(producers[i]);
+	}
+	peal_consumer_close(consumer);
+}
+
+static void observers_leave_room_for_those_who_work(void **state)
+{
+	struct peal_consumer_options options = consumer_options();
+	struct peal_observer *observers[16];
+	struct peal_failure failure;
+	struct peal_consumer *consumer;
+	struct peal_producer *producer;
+	int count = 0, error;
+
+	(void)state;
+	options.producer_max = 1;
+	consumer = open_with(&options);
+	do
+		error = peal_observer_open(options.name, PATIENCE_NS, &failure,
+		                           &observers[count]);
+	while (error == 0 && ++count < 16);
+	assert_int_equal(error, -EBUSY);
+	assert_true(count > 0);
+	producer = attach();
+	await_attached(consumer, 1);
+	peal_producer_detach(producer);
+	while (count > 0)
+		peal_observer_close(observers[--count]);
+	peal_consumer_close(consumer);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(evicted_ring_keeps_the_views_that_are_held),
+		TEST(little_that_is_released_out_of_turn_is_told),
+		TEST(one_peek_for_each_wait_starves_nobody),
+		TEST(observers_leave_room_for_those_who_work),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL) != 0;
+}
