@@ -326,6 +326,8 @@ def run(test, wrapper=(), environment=None, patience=1.0):
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix='peal-test.') as scratch, \
             tempfile.TemporaryFile() as output:
+        # Tests that become another user go through it, and see nothing.
+        os.chmod(scratch, 0o711)
         variables = {**os.environ, **(environment or {}), **test.environment,
                      'PEAL_RUNTIME_DIR': scratch, 'TMPDIR': scratch}
         with subprocess.Popen(

@@ -11,6 +11,7 @@
 #define MESSAGE_COUNT 2
 
 static struct board {
+	uint64_t is_open;
 	uint64_t taken_count;
 	uint64_t attached_count;
 	uint64_t stop;
@@ -28,6 +29,7 @@ static int take_messages(void *arg)
 	options.spin_ns = 50 * SCENE_US;
 	if (peal_consumer_open(&options, &consumer) < 0)
 		return 2;
+	scene_put(&board->is_open, 1);
 	for (int i = 0; i < MESSAGE_COUNT; i++) {
 		while (peal_consumer_peek(consumer, &message) != 0)
 			if (peal_consumer_wait(consumer, 10 * SCENE_S) != 0)
@@ -68,7 +70,7 @@ static void waiting_consumer_survives_the_producer_it_watched(void **state)
 
 	(void)state;
 	consumer = scene_start(take_messages, NULL);
-	scene_sleep_ns(50 * SCENE_MS);
+	assert_true(scene_reach(&board->is_open, 1, 10 * SCENE_S));
 	for (int i = 0; i < MESSAGE_COUNT; i++) {
 		pid_t producer = scene_start(send_and_leave, NULL);
 

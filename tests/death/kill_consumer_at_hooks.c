@@ -21,6 +21,8 @@
 #define FAR_ABOVE_NS (SCENE_IS_SANITIZED ? 3 * SCENE_S : SCENE_S)
 #define TAKEN_COUNT 80
 #define VISIT_COUNT 2
+#define PLACE_COUNT 16 /* that every life should pass */
+#define DRY_RUN_MAX 20
 #define PEEKS_MAX 8 /* between two looks at the rest of the world */
 
 enum { FILLS, SENDS_SLOWLY };
@@ -282,9 +284,13 @@ static void kill_at_every_place(uint32_t mode)
 	for (uintptr_t i = 0; i < SENDER_COUNT; i++)
 		scene_start(send_for_ever, (void *)i);
 	scene_start(visit_for_ever, NULL);
-	places_plan(&board->plan, NULL, 0);
-	assert_int_equal(run_life("a dry run"), 0);
-	dry = board->plan;
+	memset(&dry, 0, sizeof(dry));
+	/* On a busy machine one life may have no time to sleep. */
+	for (int i = 0; i < DRY_RUN_MAX && dry.place_count < PLACE_COUNT; i++) {
+		places_plan(&board->plan, NULL, 0);
+		assert_int_equal(run_life("a dry run"), 0);
+		places_merge(&dry, &board->plan);
+	}
 	for (uint32_t i = 0; i < dry.place_count; i++) {
 		print_message("  %-28s passed %llu times\n", dry.places[i].name,
 		              (unsigned long long)dry.places[i].passings);
@@ -299,7 +305,7 @@ static void kill_at_every_place(uint32_t mode)
 	              (unsigned long long)board->told_count,
 	              (unsigned long long)board->shut_down_count,
 	              (double)board->told_max_ns / 1e6);
-	assert_true(dry.place_count >= 14);
+	assert_true(dry.place_count >= PLACE_COUNT);
 	assert_true(kill_count >= (int)dry.place_count);
 	scene_kill_all();
 }

@@ -37,7 +37,7 @@ struct life {
 };
 
 struct board {
-	uint64_t is_ready;
+	uint64_t is_open, is_ready;
 	uint64_t stop;
 	uint64_t message_count;
 	char fault[200];
@@ -320,6 +320,7 @@ static int consume(void *arg)
 	options.producer_max = 16;
 	if (peal_consumer_open(&options, &consumer) < 0)
 		return 2;
+	scene_put(&board->is_open, 1);
 	if (consume_all(consumer) != 0)
 		return 1;
 	peal_consumer_close(consumer);
@@ -409,7 +410,7 @@ static void killed_producers_lose_nothing_that_they_published(void **state)
 	board = scene_board(sizeof(*board));
 	assert_non_null(board);
 	consumer = scene_start(consume, NULL);
-	scene_sleep_ns(20 * SCENE_MS);
+	assert_true(scene_reach(&board->is_open, 1, 10 * SCENE_S));
 	assert_int_equal(scene_wait(scene_start(produce, &board->lives[0]),
 	                            20 * SCENE_S),
 	                 0);

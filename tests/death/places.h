@@ -76,6 +76,23 @@ static inline void places_pass(const char *name)
 		pause();
 }
 
+/* Add the places of another run. */
+static inline void places_merge(struct plan *plan, const struct plan *other)
+{
+	for (uint32_t i = 0; i < other->place_count; i++) {
+		uint32_t at = 0;
+
+		while (at < plan->place_count &&
+		       strcmp(plan->places[at].name, other->places[i].name) !=
+		               0)
+			at++;
+		if (at == plan->place_count)
+			plan->places[plan->place_count++] = other->places[i];
+		else if (plan->places[at].passings < other->places[i].passings)
+			plan->places[at].passings = other->places[i].passings;
+	}
+}
+
 static inline void places_watch(struct plan *plan)
 {
 	places_of_child = plan;

@@ -26,7 +26,9 @@
 
 #define LANE_BYTES PEAL_RING_MIN_BYTES
 #define LANE_MAX 3
-#define LANE_STALL_NS (10 * SECOND) /* for ever, also on a busy machine */
+#define LANE_STOPPED 1 /* what a side returns that was told to give up */
+#define LANE_ENOUGH_NS (12 * SECOND) /* a busy machine need not do them all */
+#define LANE_STALL_NS (10 * SECOND)  /* for ever, also on a busy machine */
 
 struct bell {
 	_Alignas(64) uint64_t arm;
@@ -106,13 +108,14 @@ static inline void lanes_stop(struct lanes *lanes)
 }
 
 /*
- * Watch until all @wanted messages have been received. False, and everybody is
- * stopped, when nothing moves any more or @has_failed says so.
+ * Watch until all @wanted messages have been received, or for so long that it
+ * was enough. False when nothing moves any more or @has_failed says so. But in
+ * the first case everybody is stopped, which is LANE_STOPPED.
  */
 static inline bool lanes_watch(struct lanes *lanes, uint64_t wanted,
                                bool (*has_failed)(void *arg), void *arg)
 {
-	uint64_t before = 0, since_ns = now_ns();
+	uint64_t before = 0, start_ns = now_ns(), since_ns = start_ns;
 
 	for (;;) {
 		/* Relaxed: it is a number to look at. */
@@ -124,6 +127,14 @@ static inline bool lanes_watch(struct lanes *lanes, uint64_t wanted,
 		if (received != before)
 			since_ns = now_ns();
 		before = received;
+		if (now_ns() - start_ns > LANE_ENOUGH_NS &&
+		    now_ns() - since_ns < SECOND) {
+			print_message("enough: %llu of %llu messages\n",
+			              (unsigned long long)received,
+			              (unsigned long long)wanted);
+			lanes_stop(lanes);
+			return true;
+		}
 		if (now_ns() - since_ns > LANE_STALL_NS || has_failed(arg)) {
 			print_message("a lost wake? %llu of %llu messages\n",
 			              (unsigned long long)received,
@@ -213,7 +224,7 @@ static inline size_t lane_message_bytes(struct dice *dice)
 	return 8 + (size_t)dice_below(dice, 120);
 }
 
-/* One producer: 0, or a number that says what went wrong. */
+/* One producer: 0, LANE_STOPPED, or a number that says what went wrong. */
 static inline int lane_produce(struct lanes *lanes, uint32_t lane)
 {
 	struct arena *arena = lanes->arena;
@@ -237,7 +248,7 @@ static inline int lane_produce(struct lanes *lanes, uint32_t lane)
 			if (peal_ring_claim(&tx, bytes, lane, id, &data) == 0)
 				break;
 			if (lanes_are_stopped(lanes))
-				return 1;
+				return LANE_STOPPED;
 			lane_sleep(&wait);
 		}
 		memcpy(data, &id, sizeof(id));
@@ -308,8 +319,8 @@ static inline int lane_consume(struct lanes *lanes)
 			__atomic_add_fetch(&arena->received, 1,
 			                   __ATOMIC_RELAXED);
 		}
-		if (!found && lanes_are_stopped(lanes))
-			return 1;
+		if (lanes_are_stopped(lanes))
+			return LANE_STOPPED;
 		if (!found)
 			lane_sleep(&wait);
 	}
@@ -328,7 +339,7 @@ static inline int lane_catch(struct lanes *lanes, struct lane_wait *wait,
 		if (peal_ring_has_data(wait->rx))
 			break;
 		if (lanes_are_stopped(lanes))
-			return 1;
+			return LANE_STOPPED;
 		lane_sleep(wait);
 	}
 	error = lane_take(wait->rx, lane, id, &sizes);

@@ -129,6 +129,70 @@ static void one_peek_for_each_wait_starves_nobody(void **state)
 	peal_consumer_close(consumer);
 }
 
+struct flood {
+	struct peal_producer *producer;
+	uint32_t stop;
+};
+
+/* Until told to stop: the ring never runs empty for long. */
+static void *flood(void *argument)
+{
+	struct flood *flood = argument;
+
+	while (!__atomic_load_n(&flood->stop, __ATOMIC_ACQUIRE))
+		if (peal_producer_send(flood->producer, "x", 1, 1000000) == 0)
+			continue;
+	return NULL;
+}
+
+static void *attach_beside(void *argument)
+{
+	struct peal_producer_options options = producer_options();
+	struct peal_producer **producer = argument;
+
+	return peal_producer_attach(&options, PATIENCE_NS, producer) == 0
+	               ? argument
+	               : NULL;
+}
+
+static void door_is_looked_at_though_the_rings_never_run_empty(void **state)
+{
+	struct peal_consumer_options options = consumer_options();
+	struct peal_producer *producer, *second = NULL;
+	struct flood given = {.stop = 0};
+	struct peal_consumer *consumer;
+	struct peal_message message;
+	pthread_t thread, attacher;
+	uint64_t end_ns = now_ns() + PATIENCE_NS;
+	void *result;
+
+	(void)state;
+	options.wait_mode = PEAL_WAIT_FD;
+	consumer = open_with(&options);
+	assert_int_equal(
+		pthread_create(&attacher, NULL, attach_beside, &producer), 0);
+	while (stats_of(consumer).attached_count == 0)
+		peal_consumer_wait(consumer, 1000000);
+	pthread_join(attacher, &result);
+	assert_non_null(result);
+	given.producer = producer;
+	assert_int_equal(pthread_create(&thread, NULL, flood, &given), 0);
+	assert_int_equal(
+		pthread_create(&attacher, NULL, attach_beside, &second), 0);
+	/* No wait and no dispatch: there is always something to peek. */
+	while (stats_of(consumer).attached_count == 1 && now_ns() < end_ns)
+		if (peal_consumer_peek(consumer, &message) == 0)
+			peal_consumer_release(consumer, &message);
+	assert_int_equal(stats_of(consumer).attached_count, 2);
+	__atomic_store_n(&given.stop, 1, __ATOMIC_RELEASE);
+	pthread_join(attacher, &result);
+	pthread_join(thread, NULL);
+	assert_non_null(result);
+	peal_producer_detach(producer);
+	peal_producer_detach(second);
+	peal_consumer_close(consumer);
+}
+
 static void observers_leave_room_for_those_who_work(void **state)
 {
 	struct peal_consumer_options options = consumer_options();
@@ -161,6 +225,7 @@ int main(void)
 		TEST(evicted_ring_keeps_the_views_that_are_held),
 		TEST(little_that_is_released_out_of_turn_is_told),
 		TEST(one_peek_for_each_wait_starves_nobody),
+		TEST(door_is_looked_at_though_the_rings_never_run_empty),
 		TEST(observers_leave_room_for_those_who_work),
 	};
 
