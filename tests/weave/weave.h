@@ -278,10 +278,14 @@ static inline void weave_all(struct weave *weave, const char *name,
 		is_complete = is_fine && !weave_advance(weave);
 	} while (is_fine && !is_complete &&
 	         weave->schedule_count < weave->schedule_max);
-	print_message("weave: %s: %llu schedules, %s with up to %u "
-	              "preemptions\n",
-	              name, (unsigned long long)weave->schedule_count,
-	              is_complete ? "all" : "not all", weave->preemption_max);
+	print_message("weave: %s: %llu schedules, %s ", name,
+	              (unsigned long long)weave->schedule_count,
+	              is_complete ? "all there are" : "not all");
+	if (weave->preemption_max == UINT32_MAX)
+		print_message("with any number of preemptions\n");
+	else
+		print_message("with up to %u preemptions\n",
+		              weave->preemption_max);
 	weave->is_random = true;
 	weave->chance = weave->seed;
 	for (uint64_t i = 0; is_fine && i < random_count; i++)
