@@ -184,6 +184,15 @@ static uint64_t expire(struct peal__admission *admission)
 	return next_ns;
 }
 
+/* Once is enough, and the descriptor is not ours to read. */
+static void stop_owner(struct peal__admission *admission)
+{
+	const struct peal__owner *owner = admission->consumer->owner;
+
+	epoll_ctl(admission->epoll.fd, EPOLL_CTL_DEL, owner->stop_fd, NULL);
+	owner->stop(owner->object);
+}
+
 static void handle(struct peal__admission *admission,
                    const struct epoll_event *happened)
 {
@@ -204,6 +213,9 @@ static void handle(struct peal__admission *admission,
 		return;
 	case PEAL__EVENT_TIMER:
 		drain_eventfd(admission->timer.fd);
+		return;
+	case PEAL__EVENT_STOP:
+		stop_owner(admission);
 		return;
 	case PEAL__EVENT_SOCKET:
 		if (seat->serial == serial && seat->phase != PEAL__SEAT_EMPTY)
@@ -291,6 +303,7 @@ static int start_thread(struct peal__admission *admission)
 static int open_descriptors(struct peal__admission *admission,
                             int *ret_notify_fd)
 {
+	const struct peal__owner *owner = admission->consumer->owner;
 	int error;
 
 	admission->epoll.fd = epoll_create1(EPOLL_CLOEXEC);
@@ -315,6 +328,9 @@ static int open_descriptors(struct peal__admission *admission,
 	if (error == 0 && *ret_notify_fd >= 0)
 		error = peal__admission_watch(admission, *ret_notify_fd,
 		                              PEAL__EVENT_NOTIFY, NULL);
+	if (error == 0 && owner != NULL && owner->stop_fd >= 0)
+		error = peal__admission_watch(admission, owner->stop_fd,
+		                              PEAL__EVENT_STOP, NULL);
 	if (error == 0)
 		error = peal__admission_watch(admission, admission->listener.fd,
 		                              PEAL__EVENT_LISTENER, NULL);

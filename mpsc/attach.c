@@ -17,22 +17,15 @@
 #include "mpsc/wire.h"
 #include "shm/pass.h"
 
-#define PAGE_BYTES_MAX (UINT64_C(2) << 20)
-
-/* Is every number of a WELCOME one that a ring can have? */
-static bool is_sane(const struct peal__welcome *welcome, uint64_t nonce)
+static struct peal__segment_shape shape_of(const struct peal__welcome *welcome)
 {
-	uint64_t ring_bytes = welcome->request_ring_bytes;
-	uint64_t page_bytes = welcome->page_bytes;
-
-	return welcome->nonce == nonce && ring_bytes >= PEAL_RING_MIN_BYTES &&
-	       ring_bytes <= PEAL_RING_MAX_BYTES &&
-	       (ring_bytes & (ring_bytes - 1)) == 0 &&
-	       page_bytes >= PEAL__SEGMENT_HEADER_BYTES &&
-	       page_bytes <= PAGE_BYTES_MAX &&
-	       (page_bytes & (page_bytes - 1)) == 0 &&
-	       welcome->request_start < ring_bytes &&
-	       welcome->request_start % 64 == 0;
+	return (struct peal__segment_shape){
+		.page_bytes = welcome->page_bytes,
+		.rings = {{welcome->request_ring_bytes, welcome->request_start},
+	                  {welcome->response_ring_bytes,
+	                   welcome->response_start},
+	                  {welcome->lane_ring_bytes, welcome->lane_start}},
+	};
 }
 
 static int map_page(int fd, uint64_t bytes, uint32_t flags,
@@ -47,21 +40,16 @@ static int map_page(int fd, uint64_t bytes, uint32_t flags,
 	                              flags | PEAL_SHM_MAP_DONT_FORK, mapping);
 }
 
-static int map_segment(int fd, const struct peal__welcome *welcome,
+static int map_segment(int fd, const struct peal__segment_shape *shape,
                        struct peal_shm_mapping *mapping)
 {
-	const struct peal_shm_span spans[] = {
-		{0, welcome->page_bytes, 1},
-		{welcome->page_bytes, welcome->request_ring_bytes, 2},
-	};
-	int error = peal_shm_check(fd, welcome->page_bytes +
-	                                       welcome->request_ring_bytes);
+	int error = peal_shm_check(fd, peal__segment_bytes(shape));
 
 	return error < 0 ? error
-	                 : peal_shm_map(fd, spans, 2,
-	                                PEAL_SHM_MAP_WRITE |
-	                                        PEAL_SHM_MAP_DONT_FORK,
-	                                mapping);
+	                 : peal__segment_map(fd, shape,
+	                                     PEAL_SHM_MAP_WRITE |
+	                                             PEAL_SHM_MAP_DONT_FORK,
+	                                     mapping);
 }
 
 /* A hole in huge pages is a SIGBUS for whoever touches it, and the server may
@@ -102,7 +90,7 @@ static int map_all(struct peal__connection *connection,
 		return -EPROTO;
 	error = map_page(fds[0], PEAL__ARM_BYTES, 0, &connection->arm_mapping);
 	if (error == 0)
-		error = map_segment(fds[1], welcome,
+		error = map_segment(fds[1], &connection->shape,
 		                    &connection->segment_mapping);
 	if (error == 0 && trusted)
 		error = map_page(fds[2], PEAL__BELL_BYTES, PEAL_SHM_MAP_WRITE,
@@ -114,9 +102,6 @@ static int map_all(struct peal__connection *connection,
 	connection->arm_page = connection->arm_mapping.address;
 	connection->bell_page = connection->bell_mapping.address;
 	connection->segment = connection->segment_mapping.address;
-	connection->request_data =
-		(uint8_t *)connection->segment_mapping.address +
-		welcome->page_bytes;
 	if (peal__read_once(&connection->arm_page->magic) != PEAL__ARM_MAGIC ||
 	    peal__read_once(&connection->segment->magic) !=
 	            PEAL__SEGMENT_MAGIC ||
@@ -128,15 +113,34 @@ static int map_all(struct peal__connection *connection,
 	return 0;
 }
 
-static int shake_hands(struct peal__connection *connection, uint64_t ring_bytes,
-                       uint64_t deadline_ns, struct peal_failure *failure)
+/* Take what a WELCOME brought. 0 or -errno. */
+static int take_welcome(struct peal__connection *connection,
+                        const struct peal__wish *wish, uint64_t nonce,
+                        const struct peal__welcome *welcome, const int *fds,
+                        size_t fd_count)
+{
+	connection->shape = shape_of(welcome);
+	if (welcome->nonce != nonce ||
+	    !peal__segment_is_sane(&connection->shape,
+	                           wish->role == PEAL__ROLE_CLIENT))
+		return -EPROTO;
+	connection->self =
+		(struct peal_peer){welcome->slot_index, welcome->generation};
+	return map_all(connection, welcome, fds, fd_count);
+}
+
+static int shake_hands(struct peal__connection *connection,
+                       const struct peal__wish *wish, uint64_t deadline_ns,
+                       struct peal_failure *failure)
 {
 	uint64_t nonce = peal__random();
 	union peal__packet packet = {
 		.hello = {.abi = PEAL__WIRE_ABI,
-	                  .role = PEAL__ROLE_PRODUCER,
+	                  .role = (uint32_t)wish->role,
 	                  .nonce = nonce,
-	                  .request_ring_bytes = ring_bytes,
+	                  .request_ring_bytes = wish->request_ring_bytes,
+	                  .response_ring_bytes = wish->response_ring_bytes,
+	                  .flags = wish->flags,
 	                  .monotonic_ns = peal__clock_ns()}};
 	size_t bytes = peal__wire_seal(&packet, PEAL__WIRE_HELLO);
 	int fds[PEAL__PASS_FD_MAX], type, error;
@@ -147,8 +151,9 @@ static int shake_hands(struct peal__connection *connection, uint64_t ring_bytes,
 	if (type < 0)
 		return type;
 	PEAL__HOOK("attach: welcomed");
-	error = type == PEAL__WIRE_WELCOME && is_sane(&packet.welcome, nonce)
-	                ? map_all(connection, &packet.welcome, fds, fd_count)
+	error = type == PEAL__WIRE_WELCOME
+	                ? take_welcome(connection, wish, nonce, &packet.welcome,
+	                               fds, fd_count)
 	                : -EPROTO;
 	while (fd_count > 0)
 		close(fds[--fd_count]);
@@ -159,10 +164,6 @@ static int shake_hands(struct peal__connection *connection, uint64_t ring_bytes,
 					 : "cannot map what the server gave: "
 					   "%s",
 			strerrordesc_np(-error));
-	connection->request_ring_bytes = packet.welcome.request_ring_bytes;
-	connection->request_start = packet.welcome.request_start;
-	connection->self = (struct peal_peer){packet.welcome.slot_index,
-	                                      packet.welcome.generation};
 	PEAL__HOOK("attach: mapped");
 	bytes = peal__wire_seal(&packet, PEAL__WIRE_READY);
 	error = peal__pass_send(connection->socket.fd, &packet, bytes, NULL, 0);
@@ -174,12 +175,13 @@ static int shake_hands(struct peal__connection *connection, uint64_t ring_bytes,
 	return 0;
 }
 
-int peal__attach(const char *name, uint64_t ring_bytes, uint64_t deadline_ns,
+int peal__attach(const struct peal__wish *wish, uint64_t deadline_ns,
                  struct peal_failure *failure,
                  struct peal__connection *ret_connection)
 {
 	struct peal__connection made = {.socket.fd = -1};
-	int error = peal__connect(name, deadline_ns, failure, &made.socket.fd);
+	int error = peal__connect(wish->name, deadline_ns, failure,
+	                          &made.socket.fd);
 
 	if (error < 0)
 		return error;
@@ -188,7 +190,7 @@ int peal__attach(const char *name, uint64_t ring_bytes, uint64_t deadline_ns,
 	*ret_connection = made;
 	peal__fork_watch(&ret_connection->socket);
 	PEAL__HOOK("attach: connected");
-	error = shake_hands(ret_connection, ring_bytes, deadline_ns, failure);
+	error = shake_hands(ret_connection, wish, deadline_ns, failure);
 	if (error < 0) {
 		peal__fork_forget(&ret_connection->socket, true);
 		return error;

@@ -17,7 +17,8 @@
 #include <stdint.h>
 
 #include "base/fork.h"
-#include "mpsc/layout.h"
+#include "mpsc/segment.h"
+#include "mpsc/wire.h"
 #include "peal/ring.h"
 #include "peal/shm.h"
 
@@ -27,17 +28,24 @@ struct peal__connection {
 	const struct peal__arm_page *arm_page;
 	struct peal__bell_page *bell_page; /* NULL: isolated */
 	struct peal__segment *segment;
-	void *request_data;
-	uint64_t request_ring_bytes;
-	uint64_t request_start;
+	struct peal__segment_shape shape;
 	struct peal_peer self;
 };
 
+/* What a HELLO asks for. */
+struct peal__wish {
+	const char *name;
+	enum peal__wire_role role;    /* PEAL__ROLE_CLIENT or _PRODUCER */
+	uint64_t request_ring_bytes;  /* 0: the server's choice */
+	uint64_t response_ring_bytes; /* likewise */
+	uint64_t flags;               /* PEAL__HELLO_UNORDERED */
+};
+
 /*
- * Attach as a producer; @ring_bytes 0 leaves the size to the server. On failure
- * *@ret_connection has no socket and no mappings. 0 or -errno, see peal_producer_attach().
+ * Attach. On failure *@ret_connection has no socket and no mappings. 0 or
+ * -errno, see peal_producer_attach().
  */
-int peal__attach(const char *name, uint64_t ring_bytes, uint64_t deadline_ns,
+int peal__attach(const struct peal__wish *wish, uint64_t deadline_ns,
                  struct peal_failure *failure,
                  struct peal__connection *ret_connection);
 

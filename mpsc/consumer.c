@@ -25,7 +25,8 @@ static void free_consumer(struct peal_consumer *consumer)
 }
 
 static struct peal_consumer *
-allocate(const struct peal_consumer_options *options)
+allocate(const struct peal_consumer_options *options,
+         const struct peal__owner *owner)
 {
 	struct peal_consumer *consumer =
 		aligned_alloc(64, (sizeof(*consumer) + 63) & ~(size_t)63);
@@ -34,6 +35,7 @@ allocate(const struct peal_consumer_options *options)
 	if (consumer == NULL)
 		return NULL;
 	*consumer = (struct peal_consumer){
+		.owner = owner,
 		.fork_generation = peal__fork_generation(),
 		.turn_budget = options->turn_budget,
 		.slot_max = options->producer_max,
@@ -95,8 +97,6 @@ int peal_consumer_open(const struct peal_consumer_options *options,
                        struct peal_consumer **ret_consumer)
 {
 	struct peal_consumer_options known = PEAL_CONSUMER_OPTIONS_INIT;
-	struct peal_consumer *consumer;
-	int saved_errno = errno;
 	int error = peal__consumer_options_check(options, &known);
 
 	if (error < 0)
@@ -104,12 +104,21 @@ int peal_consumer_open(const struct peal_consumer_options *options,
 	if (ret_consumer == NULL)
 		return peal__fail(known.ret_failure, -EINVAL,
 		                  "ret_consumer is NULL");
-	consumer = allocate(&known);
+	return peal__consumer_open(&known, NULL, ret_consumer);
+}
+
+int peal__consumer_open(const struct peal_consumer_options *known,
+                        const struct peal__owner *owner,
+                        struct peal_consumer **ret_consumer)
+{
+	struct peal_consumer *consumer = allocate(known, owner);
+	int saved_errno = errno, error;
+
 	if (consumer == NULL)
-		return peal__fail(known.ret_failure, -ENOMEM,
+		return peal__fail(known->ret_failure, -ENOMEM,
 		                  "not enough memory for %u slots",
-		                  known.producer_max);
-	error = open_consumer(&known, consumer);
+		                  known->producer_max);
+	error = open_consumer(known, consumer);
 	errno = saved_errno;
 	if (error < 0) {
 		free_consumer(consumer);
@@ -170,10 +179,11 @@ int peal_consumer_stats(const struct peal_consumer *consumer,
 	if (peal__consumer_was_forked(consumer))
 		return -ESTALE;
 	*ret_stats = consumer->totals;
-	for (uint32_t i = 0; i < consumer->scan.count; i++) {
-		const struct peal__slot *slot =
-			&consumer->slots[consumer->scan.entries[i].slot_index];
+	for (uint32_t i = 0; i < consumer->slot_max; i++) {
+		const struct peal__slot *slot = &consumer->slots[i];
 
+		if (!slot->known || slot->retired)
+			continue;
 		ret_stats->message_count += slot->message_count;
 		ret_stats->payload_bytes += slot->payload_bytes;
 	}

@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: MIT */
+#include <errno.h>
+
 #include "base/hooks.h"
 #include "base/read.h"
 #include "mpsc/admission.h"
@@ -181,7 +183,7 @@ static void count_dropped(struct peal_consumer *consumer,
 	uint64_t left =
 		peal__read_once(&slot->segment->word.position) - slot->rx.head;
 
-	if (left <= slot->ring_bytes)
+	if (left <= slot->rx.capacity_bytes)
 		consumer->totals.dropped_bytes += left;
 	peal__write_once(&consumer->status->dropped_bytes,
 	                 consumer->totals.dropped_bytes);
@@ -200,7 +202,8 @@ void peal__drain_retire(struct peal_consumer *consumer, struct peal__slot *slot,
 	}
 	if (consumer->peer_cpu == &slot->segment->word.cpu)
 		consumer->peer_cpu = NULL;
-	peal__scan_remove(&consumer->scan, slot->peer.slot_index);
+	if (!slot->parked)
+		peal__scan_remove(&consumer->scan, slot->peer.slot_index);
 	move_counters(consumer, slot);
 	if (error != 0)
 		count_dropped(consumer, slot);
@@ -208,7 +211,32 @@ void peal__drain_retire(struct peal_consumer *consumer, struct peal__slot *slot,
 	slot->retired = true;
 	slot->tell_bytes = 0; /* every release is looked at */
 	slot->drain_end = slot->rx.head;
+	if (consumer->owner != NULL)
+		consumer->owner->closed(
+			consumer->owner->object, slot,
+			error != 0 || slot->said_bye ? error : -ECONNRESET);
 	peal__drain_check(consumer, slot);
+}
+
+void peal__drain_park(struct peal_consumer *consumer, struct peal__slot *slot)
+{
+	if (slot->parked)
+		return;
+	if (consumer->current == slot) {
+		fold_turn(consumer, slot);
+		peal__drain_forget_turn(consumer);
+	}
+	peal__scan_remove(&consumer->scan, slot->peer.slot_index);
+	slot->parked = true;
+	settle(consumer, slot);
+}
+
+void peal__drain_unpark(struct peal_consumer *consumer, struct peal__slot *slot)
+{
+	if (!slot->parked)
+		return;
+	slot->parked = false;
+	peal__scan_add(&consumer->scan, slot);
 }
 
 void peal__drain_check(struct peal_consumer *consumer, struct peal__slot *slot)
@@ -216,8 +244,9 @@ void peal__drain_check(struct peal_consumer *consumer, struct peal__slot *slot)
 	if (!slot->retired) {
 		if (is_drained(slot))
 			peal__drain_retire(consumer, slot, 0);
-	} else if (slot->rx.released == slot->rx.head) {
-		/* Until now views that the user holds kept the memory. */
+	} else if (slot->rx.released == slot->rx.head &&
+	           slot->hold_count == 0) {
+		/* Until now views that somebody holds kept the memory. */
 		finish(consumer, slot);
 	}
 }
@@ -225,24 +254,45 @@ void peal__drain_check(struct peal_consumer *consumer, struct peal__slot *slot)
 static void take(struct peal_consumer *consumer, struct peal__slot *slot)
 {
 	struct peal__segment *segment = slot->segment;
-	uint8_t *base = slot->mapping.address;
 
-	peal_ring_rx_init(&slot->rx, base + slot->page_bytes, slot->ring_bytes,
-	                  slot->start, &segment->request_released);
+	peal_ring_rx_init(&slot->rx,
+	                  peal__segment_data(segment, &slot->shape,
+	                                     PEAL__RING_REQUEST),
+	                  slot->shape.rings[PEAL__RING_REQUEST].bytes,
+	                  slot->shape.rings[PEAL__RING_REQUEST].start,
+	                  peal__segment_released(segment, PEAL__RING_REQUEST));
 	slot->space = (struct peal_ringer){
 		.arm = &segment->space.arm,
 		.seq = &segment->space.seq,
 		.is_clients = 1,
 		.fd = slot->socket_fd,
 	};
-	slot->tell_bytes = slot->ring_bytes / TELL_SHARE;
+	slot->tell_bytes = slot->rx.capacity_bytes / TELL_SHARE;
 	slot->message_count = 0;
 	slot->payload_bytes = 0;
 	slot->drain_end = UINT64_MAX;
 	slot->unsettled = false;
+	slot->parked = false;
 	slot->retired = false;
+	slot->hold_count = 0;
 	slot->known = true;
 	peal__scan_add(&consumer->scan, slot);
+	if (consumer->owner != NULL)
+		consumer->owner->opened(consumer->owner->object, slot);
+}
+
+/* What was published before a death is within one capacity: whoever still maps
+ * the ring may go on writing. Nobody waits for answers to a dead client's. */
+static void begin_to_drain(struct peal_consumer *consumer,
+                           struct peal__slot *slot)
+{
+	slot->drain_end = consumer->owner != NULL
+	                          ? slot->rx.head
+	                          : slot->rx.told + slot->rx.capacity_bytes;
+	slot->tell_bytes = 0; /* every release is looked at */
+	if (slot == consumer->current)
+		consumer->hot.tell_bytes = 0;
+	peal__drain_check(consumer, slot);
 }
 
 void peal__drain_take_changes(struct peal_consumer *consumer)
@@ -266,12 +316,6 @@ void peal__drain_take_changes(struct peal_consumer *consumer)
 			take(consumer, slot);
 		if (state == PEAL__SLOT_LIVE || slot->drain_end != UINT64_MAX)
 			continue;
-		/* Whoever still maps the ring may go on writing; what was
-		 * published before the death is within one capacity. */
-		slot->drain_end = slot->rx.told + slot->ring_bytes;
-		slot->tell_bytes = 0; /* every release is looked at */
-		if (slot == consumer->current)
-			consumer->hot.tell_bytes = 0;
-		peal__drain_check(consumer, slot);
+		begin_to_drain(consumer, slot);
 	}
 }

@@ -11,6 +11,8 @@
 #include "mpsc/seat.h"
 #include "shm/pass.h"
 
+/* Of the ring for answers to the server's own calls. */
+#define LANE_BYTES (UINT64_C(16) << 10)
 #define OVERFLOW_UID 65534 /* a user that has no name in our namespace */
 
 static bool contains(const uint32_t *ids, size_t count, uint32_t id)
@@ -66,39 +68,66 @@ static struct peal__slot *find_free_slot(struct peal_consumer *consumer)
 	return NULL;
 }
 
+static const char *people(const struct peal__admission *admission)
+{
+	return peal__admission_role(admission) == PEAL__ROLE_CLIENT
+	               ? "client"
+	               : "producer";
+}
+
+/* May a ring have so many bytes? */
+static int check_ring(const struct peal_consumer_options *options,
+                      const char *field, uint64_t bytes,
+                      struct peal_failure *failure)
+{
+	if (bytes < options->ring_min_bytes || bytes > options->ring_max_bytes)
+		return peal__fail(failure, -EMSGSIZE,
+		                  "%s is %llu; this server allows %llu to %llu",
+		                  field, (unsigned long long)bytes,
+		                  (unsigned long long)options->ring_min_bytes,
+		                  (unsigned long long)options->ring_max_bytes);
+	if ((bytes & (bytes - 1)) != 0)
+		return peal__fail(failure, -EINVAL,
+		                  "%s is %llu, which is no power of two", field,
+		                  (unsigned long long)bytes);
+	return 0;
+}
+
 /* 0, or why not: a code, and a sentence in @failure. */
 static int check_caps(const struct peal__admission *admission,
                       const struct peal__seat *seat,
-                      const struct peal__slot *slot, uint64_t ring_bytes,
+                      const struct peal__slot *slot,
+                      const struct peal__segment_shape *shape,
                       struct peal_failure *failure)
 {
 	const struct peal_consumer_options *options = &admission->options;
 	uint32_t uid_max = options->producer_per_uid_max;
+	bool is_client = peal__admission_role(admission) == PEAL__ROLE_CLIENT;
+	int error;
 
+	/* Relaxed: who comes a moment earlier is sent away a moment later. */
+	if (peal__read_once(&admission->consumer->refusing) != 0)
+		return peal__fail(failure, -ESHUTDOWN, "the server is closing");
 	if (slot == NULL)
 		return peal__fail(failure, -EBUSY,
 		                  "the server has all of its %u slots taken; "
-		                  "raise producer_max",
-		                  options->producer_max);
+		                  "raise %s_max",
+		                  options->producer_max, people(admission));
 	if (uid_max != 0 && seats_of(admission, seat) >= uid_max)
 		return peal__fail(failure, -EBUSY,
 		                  "user %u has all of the %u slots that one "
-		                  "user may have; raise producer_per_uid_max",
-		                  seat->info.uid, uid_max);
-	if (ring_bytes < options->ring_min_bytes ||
-	    ring_bytes > options->ring_max_bytes)
-		return peal__fail(failure, -EMSGSIZE,
-		                  "ring_bytes is %llu; this server allows %llu "
-		                  "to %llu",
-		                  (unsigned long long)ring_bytes,
-		                  (unsigned long long)options->ring_min_bytes,
-		                  (unsigned long long)options->ring_max_bytes);
-	if ((ring_bytes & (ring_bytes - 1)) != 0)
-		return peal__fail(failure, -EINVAL,
-		                  "ring_bytes is %llu, which is no power of "
-		                  "two",
-		                  (unsigned long long)ring_bytes);
-	if (ring_bytes >
+		                  "user may have; raise %s_per_uid_max",
+		                  seat->info.uid, uid_max, people(admission));
+	error = check_ring(options,
+	                   is_client ? "request_ring_bytes" : "ring_bytes",
+	                   shape->rings[PEAL__RING_REQUEST].bytes, failure);
+	if (error == 0 && is_client)
+		error = check_ring(options, "response_ring_bytes",
+		                   shape->rings[PEAL__RING_RESPONSE].bytes,
+		                   failure);
+	if (error < 0)
+		return error;
+	if (peal__segment_ring_bytes(shape) >
 	    options->segment_total_max_bytes - admission->segment_total_bytes)
 		return peal__fail(failure, -EBUSY,
 		                  "the rings of this server may not take more "
@@ -174,14 +203,22 @@ static int grant_slot(struct peal__admission *admission,
 	                           &fds[1], failure);
 	if (error < 0)
 		return error;
-	answer.page_bytes = (uint32_t)slot->page_bytes;
-	answer.request_ring_bytes = slot->ring_bytes;
-	answer.request_start = slot->start;
+	answer.page_bytes = (uint32_t)slot->shape.page_bytes;
+	answer.request_ring_bytes = slot->shape.rings[PEAL__RING_REQUEST].bytes;
+	answer.request_start = slot->shape.rings[PEAL__RING_REQUEST].start;
+	answer.response_ring_bytes =
+		slot->shape.rings[PEAL__RING_RESPONSE].bytes;
+	answer.response_start = slot->shape.rings[PEAL__RING_RESPONSE].start;
+	answer.lane_ring_bytes = slot->shape.rings[PEAL__RING_LANE].bytes;
+	answer.lane_start = slot->shape.rings[PEAL__RING_LANE].start;
 	slot->socket_fd = seat->socket.fd;
+	slot->flags = hello->flags;
+	slot->said_bye = false;
 	slot->evict_error = 0;
 	seat->slot = slot;
 	/* The rings alone, as the cap has them: the sum stays below it. */
-	admission->segment_total_bytes += slot->ring_bytes;
+	admission->segment_total_bytes +=
+		peal__segment_ring_bytes(&slot->shape);
 	fds[0] = admission->region_fds[PEAL__REGION_ARM];
 	fds[2] = admission->region_fds[PEAL__REGION_BELL];
 	error = welcome(seat, &answer, fds, trusted ? 3 : 2);
@@ -190,21 +227,40 @@ static int grant_slot(struct peal__admission *admission,
 	                 : 0;
 }
 
-static void grant_producer(struct peal__admission *admission,
-                           struct peal__seat *seat,
-                           const struct peal__hello *hello)
+/* The rings it asked for, or the usual ones. */
+static struct peal__segment_shape
+wished_shape(const struct peal__admission *admission,
+             const struct peal__hello *hello)
+{
+	uint64_t usual = admission->options.ring_default_bytes;
+	struct peal__segment_shape shape = {0};
+
+	shape.rings[PEAL__RING_REQUEST].bytes =
+		hello->request_ring_bytes == 0 ? usual
+					       : hello->request_ring_bytes;
+	if (hello->role != PEAL__ROLE_CLIENT)
+		return shape;
+	shape.rings[PEAL__RING_RESPONSE].bytes =
+		hello->response_ring_bytes == 0 ? usual
+						: hello->response_ring_bytes;
+	shape.rings[PEAL__RING_LANE].bytes = LANE_BYTES;
+	if (admission->options.memory_flags & PEAL_MEMORY_HUGE)
+		shape.rings[PEAL__RING_LANE].bytes =
+			peal_shm_page_bytes(PEAL_SHM_HUGE);
+	return shape;
+}
+
+static void grant_ring(struct peal__admission *admission,
+                       struct peal__seat *seat, const struct peal__hello *hello)
 {
 	struct peal__slot *slot = find_free_slot(admission->consumer);
-	uint64_t ring_bytes = hello->request_ring_bytes;
+	struct peal__segment_shape shape = wished_shape(admission, hello);
 	struct peal_failure failure = {0};
-	int error;
+	int error = check_caps(admission, seat, slot, &shape, &failure);
 
-	if (ring_bytes == 0)
-		ring_bytes = admission->options.ring_default_bytes;
-	error = check_caps(admission, seat, slot, ring_bytes, &failure);
 	if (error == 0) {
-		seat->info.ring_bytes = ring_bytes;
-		slot->ring_bytes = ring_bytes;
+		seat->info.ring_bytes = shape.rings[PEAL__RING_REQUEST].bytes;
+		slot->shape = shape;
 		slot->info = seat->info;
 		error = grant_slot(admission, seat, slot, hello, &failure);
 	}
@@ -240,12 +296,16 @@ void peal__grant(struct peal__admission *admission, struct peal__seat *seat,
 		                  "both sides with the same major version");
 	} else if (hello->role == PEAL__ROLE_OBSERVER) {
 		grant_observer(admission, seat, hello);
-	} else if (hello->role == PEAL__ROLE_PRODUCER) {
-		grant_producer(admission, seat, hello);
-	} else {
+	} else if (hello->role == peal__admission_role(admission)) {
+		grant_ring(admission, seat, hello);
+	} else if (hello->role == PEAL__ROLE_CLIENT) {
 		peal__seat_refuse(admission, seat, -EPROTONOSUPPORT,
 		                  "this server takes producers and observers; "
 		                  "it answers no calls");
+	} else {
+		peal__seat_refuse(admission, seat, -EPROTONOSUPPORT,
+		                  "this server answers calls: connect to it as "
+		                  "a client");
 	}
 }
 
@@ -257,7 +317,7 @@ static void copy_words(struct peal__status_slot *row,
 	                peal__read_once(&slot->segment->request_released);
 
 	/* Both are words that the client can write. */
-	if (fill > slot->ring_bytes)
+	if (fill > slot->shape.rings[PEAL__RING_REQUEST].bytes)
 		fill = 0;
 	peal__write_once(&row->client_fill_bytes, fill);
 	peal__write_once(&row->client_full_count,

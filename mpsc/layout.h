@@ -7,7 +7,7 @@
  *	arm page     the server writes, all its producers read
  *	bell page    trusted producers and the server write: the futex word
  *	segment      one producer and the server
- *	             [ header page ][ request ring ][ response ring ]
+ *	             [ header page ][ request ring ][ response ring ][ lane ]
  *	status       the server writes, observers read
  *	             [ server ][ slot 0 ][ slot 1 ] ...
  *
@@ -31,6 +31,7 @@
 #define PEAL__ARM_BYTES 4096
 #define PEAL__BELL_BYTES 4096
 #define PEAL__SEGMENT_HEADER_BYTES 4096
+#define PEAL__CANCEL_COUNT 256
 
 /* clang-format off */
 #define PEAL__AT(type, field, offset) \
@@ -94,12 +95,19 @@ struct peal__segment {
 	_Alignas(PEAL__LINE) struct peal__client_bell space;
 	/* 192, 256: rung by the reactor when it answers */
 	_Alignas(PEAL__LINE) struct peal__client_bell answers;
-	/* 320: request ring: how far the server has released */
+	/* 320: written by the server: how far it has released of the request
+	 * ring and of the lane, and the position of the response ring that it
+	 * waits for (see reactor/peer.h) */
 	_Alignas(PEAL__LINE) uint64_t request_released;
+	_Alignas(8) uint64_t lane_released;
+	_Alignas(8) uint64_t response_want;
 	/* 384: response ring: how far the client has released */
 	_Alignas(PEAL__LINE) uint64_t response_released;
 	/* 448 */
 	_Alignas(PEAL__LINE) struct peal__client_word word;
+	/* 512: ids of requests that nobody wants answered, each at its number
+	 * modulo the count */
+	_Alignas(PEAL__LINE) uint64_t cancelled[PEAL__CANCEL_COUNT];
 };
 PEAL__AT(peal__segment, version, 8);
 PEAL__AT(peal__segment, slot_index, 12);
@@ -107,8 +115,11 @@ PEAL__AT(peal__segment, generation, 16);
 PEAL__AT(peal__segment, space, 64);
 PEAL__AT(peal__segment, answers, 192);
 PEAL__AT(peal__segment, request_released, 320);
+PEAL__AT(peal__segment, lane_released, 328);
+PEAL__AT(peal__segment, response_want, 336);
 PEAL__AT(peal__segment, response_released, 384);
 PEAL__AT(peal__segment, word, 448);
+PEAL__AT(peal__segment, cancelled, 512);
 _Static_assert(sizeof(struct peal__segment) <= PEAL__SEGMENT_HEADER_BYTES,
                "the header is one page");
 

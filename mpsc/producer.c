@@ -23,9 +23,11 @@ static void take_connection(struct peal_producer *producer)
 	const struct peal__connection *connection = &producer->connection;
 	struct peal__segment *segment = connection->segment;
 
-	peal_ring_tx_init(&producer->hot.tx, connection->request_data,
-	                  connection->request_ring_bytes,
-	                  connection->request_start,
+	peal_ring_tx_init(&producer->hot.tx,
+	                  peal__segment_data(segment, &connection->shape,
+	                                     PEAL__RING_REQUEST),
+	                  connection->shape.rings[PEAL__RING_REQUEST].bytes,
+	                  connection->shape.rings[PEAL__RING_REQUEST].start,
 	                  &segment->request_released);
 	/* A new bell: what was rung at the old one counts for nothing. */
 	producer->hot.bell = (struct peal_ringer){
@@ -57,36 +59,49 @@ int peal_producer_attach(const struct peal_producer_options *options,
                          struct peal_producer **ret_producer)
 {
 	struct peal_producer_options known = PEAL_PRODUCER_OPTIONS_INIT;
-	struct peal_producer *producer = NULL;
-	int saved_errno = errno;
 	int error = peal__producer_options_check(options, &known);
+	const struct peal__wish wish = {
+		.name = known.name,
+		.role = PEAL__ROLE_PRODUCER,
+		.request_ring_bytes = known.ring_bytes,
+	};
 
 	if (error < 0)
 		return error;
 	if (ret_producer == NULL)
 		return peal__fail(known.ret_failure, -EINVAL,
 		                  "ret_producer is NULL");
-	producer = calloc(1, sizeof(*producer));
+	return peal__producer_open(&known, &wish, timeout_ns, ret_producer);
+}
+
+int peal__producer_open(const struct peal_producer_options *known,
+                        const struct peal__wish *wish, uint64_t timeout_ns,
+                        struct peal_producer **ret_producer)
+{
+	struct peal_producer *producer = calloc(1, sizeof(*producer));
+	int saved_errno = errno, error;
+
 	if (producer != NULL)
-		producer->options = known;
+		producer->wish = *wish;
 	if (producer == NULL ||
-	    (producer->options.name = strdup(known.name)) == NULL) {
+	    (producer->wish.name = strdup(wish->name)) == NULL) {
 		free(producer);
 		errno = saved_errno;
-		return peal__fail(known.ret_failure, -ENOMEM,
+		return peal__fail(known->ret_failure, -ENOMEM,
 		                  "not enough memory");
 	}
+	producer->options = *known;
+	producer->options.name = NULL;
 	producer->options.ret_failure = NULL;
 	producer->fork_generation = peal__fork_generation();
 	producer->look_ticks = peal__ns_to_ticks(LOOK_NS);
-	peal__spin_init(&producer->spin, (enum peal__spin_mode)known.spin_mode,
-	                known.spin_ns);
-	error = peal__attach(known.name, known.ring_bytes,
-	                     peal__deadline_after(timeout_ns),
-	                     known.ret_failure, &producer->connection);
+	peal__spin_init(&producer->spin, (enum peal__spin_mode)known->spin_mode,
+	                known->spin_ns);
+	error = peal__attach(&producer->wish, peal__deadline_after(timeout_ns),
+	                     known->ret_failure, &producer->connection);
 	errno = saved_errno;
 	if (error < 0) {
-		free((void *)(uintptr_t)producer->options.name);
+		free((void *)(uintptr_t)producer->wish.name);
 		free(producer);
 		return error;
 	}
@@ -105,7 +120,7 @@ int peal_producer_detach(struct peal_producer *producer)
 	forked = peal__producer_was_forked(producer);
 	peal__connection_close(&producer->connection, producer->lost == 0,
 	                       forked);
-	free((void *)(uintptr_t)producer->options.name);
+	free((void *)(uintptr_t)producer->wish.name);
 	free(producer);
 	errno = saved_errno;
 	return 0;
@@ -162,28 +177,31 @@ bool peal__producer_look_is_due(struct peal_producer *producer)
 	return now_ticks - producer->looked_ticks >= producer->look_ticks;
 }
 
-/* After a loss the first call tells it; with reconnect the next one mends it. */
-static int mend(struct peal_producer *producer, uint64_t timeout_ns)
+int peal__producer_attach_again(struct peal_producer *producer,
+                                uint64_t timeout_ns)
 {
 	int saved_errno = errno, error;
 
-	if (!producer->options.reconnect || !producer->told) {
-		producer->told = true;
-		return producer->lost;
-	}
 	peal__connection_close(&producer->connection, false, false);
 	if (timeout_ns < RECONNECT_NS)
 		timeout_ns = RECONNECT_NS;
-	error = peal__attach(producer->options.name,
-	                     producer->options.ring_bytes,
-	                     peal__deadline_after(timeout_ns), NULL,
-	                     &producer->connection);
+	error = peal__attach(&producer->wish, peal__deadline_after(timeout_ns),
+	                     NULL, &producer->connection);
 	errno = saved_errno;
 	if (error < 0)
 		return error;
 	take_connection(producer);
 	producer->stats.reconnect_count++;
 	return 0;
+}
+
+/* After a loss the first call tells it; with reconnect the next one mends it. */
+static int mend(struct peal_producer *producer, uint64_t timeout_ns)
+{
+	if (producer->options.reconnect && producer->told)
+		return peal__producer_attach_again(producer, timeout_ns);
+	producer->told = true;
+	return producer->lost;
 }
 
 int peal__producer_check(struct peal_producer *producer, uint64_t timeout_ns)

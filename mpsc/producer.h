@@ -33,8 +33,13 @@ struct peal_producer {
 	struct peal__spin spin;
 
 	struct peal__connection connection;
-	struct peal_producer_options options; /* the name is ours */
+	struct peal__wish wish;               /* the name is ours */
+	struct peal_producer_options options; /* without a name */
 	bool told;                            /* of the loss */
+
+	/* A client's: who waits for room also hears of answers, since the
+	 * server may wait until they are read. Or NULL. */
+	const struct peal_ring_rx *answers;
 };
 
 _Static_assert(offsetof(struct peal_producer, hot) == 0,
@@ -73,8 +78,20 @@ bool peal__producer_look_is_due(struct peal_producer *producer);
 int peal__producer_check(struct peal_producer *producer, uint64_t timeout_ns);
 
 /*
- * Wait until a frame for @bytes fits. 0, -ETIMEDOUT, or the loss of the server,
- * told.
+ * As peal_producer_attach(), with options that were checked; @wish names the
+ * server, and is copied.
+ */
+int peal__producer_open(const struct peal_producer_options *known,
+                        const struct peal__wish *wish, uint64_t timeout_ns,
+                        struct peal_producer **ret_producer);
+
+/* After a loss: attach again. 0 or -errno. */
+int peal__producer_attach_again(struct peal_producer *producer,
+                                uint64_t timeout_ns);
+
+/*
+ * Wait until a frame for @bytes fits. 0, -ETIMEDOUT, -EAGAIN (answers are
+ * waiting), or the loss of the server, told.
  */
 int peal__producer_wait_for_room(struct peal_producer *producer, size_t bytes,
                                  uint64_t timeout_ns);

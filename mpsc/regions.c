@@ -87,11 +87,6 @@ void peal__regions_close(struct peal_consumer *consumer)
 	peal_shm_unmap(&consumer->status_mapping);
 }
 
-uint64_t peal__segment_bytes(uint64_t page_bytes, uint64_t request_ring_bytes)
-{
-	return page_bytes + request_ring_bytes;
-}
-
 static uint32_t map_flags(uint32_t memory_flags)
 {
 	return PEAL_SHM_MAP_WRITE | PEAL_SHM_MAP_DONT_FORK |
@@ -104,30 +99,28 @@ int peal__segment_open(struct peal__slot *slot, uint32_t memory_flags,
                        int numa_node, int *ret_fd, struct peal_failure *failure)
 {
 	struct peal_shm_options options = PEAL_SHM_OPTIONS_INIT;
-	struct peal_shm_span spans[2];
+	struct peal__segment_shape *shape = &slot->shape;
 	int fd, error;
 
 	options.name = "peal-segment";
 	options.flags = memory_flags & PEAL_MEMORY_HUGE ? PEAL_SHM_HUGE : 0;
 	options.numa_node = numa_node;
 	options.ret_failure = failure;
-	slot->page_bytes = peal_shm_page_bytes(options.flags);
-	if (slot->page_bytes < PEAL__SEGMENT_HEADER_BYTES)
-		slot->page_bytes = PEAL__SEGMENT_HEADER_BYTES;
-	options.bytes = peal__segment_bytes(slot->page_bytes, slot->ring_bytes);
+	shape->page_bytes = peal_shm_page_bytes(options.flags);
+	if (shape->page_bytes < PEAL__SEGMENT_HEADER_BYTES)
+		shape->page_bytes = PEAL__SEGMENT_HEADER_BYTES;
+	options.bytes = peal__segment_bytes(shape);
 	error = peal_shm_create(&options, &fd, NULL);
 	if (error < 0)
 		return error;
-	spans[0] = (struct peal_shm_span){0, slot->page_bytes, 1};
-	spans[1] =
-		(struct peal_shm_span){slot->page_bytes, slot->ring_bytes, 2};
-	error = peal_shm_map(fd, spans, 2, map_flags(memory_flags),
-	                     &slot->mapping);
+	error = peal__segment_map(fd, shape, map_flags(memory_flags),
+	                          &slot->mapping);
 	if (error < 0) {
 		close(fd);
-		return peal__fail(failure, error,
-		                  "the server cannot map a ring of %llu bytes",
-		                  (unsigned long long)slot->ring_bytes);
+		return peal__fail(
+			failure, error,
+			"the server cannot map rings of %llu bytes",
+			(unsigned long long)peal__segment_ring_bytes(shape));
 	}
 	slot->segment = slot->mapping.address;
 	*slot->segment = (struct peal__segment){
@@ -139,9 +132,16 @@ int peal__segment_open(struct peal__slot *slot, uint32_t memory_flags,
 	slot->segment->word.cpu = -1;
 	/* Many rings that began at the same place of their pages would fight
 	 * for one set of the cache whenever they are scanned. */
-	slot->start = peal__random() % slot->ring_bytes & ~UINT64_C(63);
-	slot->segment->request_released = slot->start;
-	slot->segment->word.position = slot->start;
+	for (int i = 0; i < PEAL__RING_COUNT; i++) {
+		uint64_t bytes = shape->rings[i].bytes;
+
+		shape->rings[i].start =
+			bytes == 0 ? 0 : peal__random() % bytes & ~UINT64_C(63);
+		*peal__segment_released(slot->segment,
+		                        (enum peal__segment_ring)i) =
+			shape->rings[i].start;
+	}
+	slot->segment->word.position = shape->rings[PEAL__RING_REQUEST].start;
 	*ret_fd = fd;
 	return 0;
 }

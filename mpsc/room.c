@@ -26,7 +26,9 @@ static bool has_room(void *object)
 	uint64_t released = __atomic_load_n(producer->hot.tx.released_word,
 	                                    __ATOMIC_SEQ_CST);
 
-	return (int64_t)(released - want) >= 0;
+	return (int64_t)(released - want) >= 0 ||
+	       (producer->answers != NULL &&
+	        peal_ring_has_data(producer->answers));
 }
 
 /* In fd mode the consumer rings with a byte on the socket. */
@@ -123,6 +125,9 @@ int peal__producer_wait_for_room(struct peal_producer *producer, size_t bytes,
 			read_socket(producer);
 		if (peal__ring_make_room(&producer->hot.tx, frame_bytes))
 			return 0;
+		if (producer->answers != NULL &&
+		    peal_ring_has_data(producer->answers))
+			return -EAGAIN;
 		if (has_lost_server(producer, result)) {
 			producer->told = true;
 			return producer->lost;

@@ -115,7 +115,8 @@ static void free_slot(struct peal__admission *admission,
 
 	row = &admission->consumer->status_slots[slot->peer.slot_index];
 	peal__write_once(&row->state, PEAL__STATUS_SLOT_FREE);
-	admission->segment_total_bytes -= slot->ring_bytes;
+	admission->segment_total_bytes -=
+		peal__segment_ring_bytes(&slot->shape);
 	peal_shm_unmap(&slot->mapping);
 	slot->segment = NULL;
 	if (++slot->peer.generation == 0)
@@ -123,6 +124,19 @@ static void free_slot(struct peal__admission *admission,
 	/* Relaxed: only this thread takes a slot that is free. */
 	__atomic_store_n(&slot->state, PEAL__SLOT_FREE, __ATOMIC_RELAXED);
 	seat->slot = NULL;
+}
+
+static const char *why_evicted(int error)
+{
+	switch (error) {
+	case -EPROTO:
+		return "your ring held bytes that make no sense";
+	case -ETIMEDOUT:
+		return "you were idle, or did not read your answers, for "
+		       "longer than this server allows";
+	default:
+		return "the server has sent you away";
+	}
 }
 
 void peal__seat_clear(struct peal__admission *admission,
@@ -134,7 +148,7 @@ void peal__seat_clear(struct peal__admission *admission,
 		stop_watching(admission, seat);
 	if (seat->phase == PEAL__SEAT_LIVE && seat->slot->evict_error != 0) {
 		send_error(seat, seat->slot->evict_error,
-		           "your ring held bytes that make no sense");
+		           why_evicted(seat->slot->evict_error));
 		admission->evicted_count++;
 		admission->client_count--;
 	}
@@ -177,6 +191,7 @@ void peal__seat_gone(struct peal__admission *admission, struct peal__seat *seat)
 	else
 		admission->died_count++;
 	admission->client_count--;
+	slot->said_bye = seat->said_bye;
 	seat->phase = PEAL__SEAT_LEAVING;
 	peal__write_once(
 		&admission->consumer->status_slots[slot->peer.slot_index].state,
@@ -205,7 +220,7 @@ static void go_live(struct peal__admission *admission, struct peal__seat *seat)
 		.pid = slot->info.pid,
 		.uid = slot->info.uid,
 		.gid = slot->info.gid,
-		.ring_bytes = slot->ring_bytes,
+		.ring_bytes = slot->shape.rings[PEAL__RING_REQUEST].bytes,
 		.attached_ns = peal__clock_ns(),
 	};
 	peal__write_once(&row->state, PEAL__STATUS_SLOT_LIVE);

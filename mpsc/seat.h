@@ -71,9 +71,19 @@ enum peal__event {
 	PEAL__EVENT_WAKE,
 	PEAL__EVENT_NOTIFY,
 	PEAL__EVENT_TIMER,
+	PEAL__EVENT_STOP,
 	PEAL__EVENT_SOCKET,
 	PEAL__EVENT_PIDFD,
 };
+
+/* Of those who may attach. */
+static inline enum peal__wire_role
+peal__admission_role(const struct peal__admission *admission)
+{
+	const struct peal__owner *owner = admission->consumer->owner;
+
+	return owner == NULL ? PEAL__ROLE_PRODUCER : owner->role;
+}
 
 /* admission.c: helpers of the others */
 int peal__admission_watch(struct peal__admission *admission, int fd,

@@ -33,6 +33,8 @@
 #include "doorbell/spin.h"
 #include "mpsc/layout.h"
 #include "mpsc/name.h"
+#include "mpsc/segment.h"
+#include "mpsc/wire.h"
 #include "peal/doorbell.h"
 #include "peal/mpsc.h"
 #include "peal/shm.h"
@@ -54,11 +56,11 @@ struct peal__slot {
 	/* A, before LIVE; constant until FREE */
 	struct peal_shm_mapping mapping;
 	struct peal__segment *segment;
-	uint64_t page_bytes; /* where the ring begins */
-	uint64_t ring_bytes;
-	uint64_t start; /* first position */
+	struct peal__segment_shape shape;
 	struct peal_peer_info info;
 	int socket_fd;
+	uint64_t flags; /* of its HELLO */
+	bool said_bye;  /* before HUNG_UP */
 
 	/* C, from LIVE to DONE */
 	struct peal_ring_rx rx;
@@ -69,7 +71,9 @@ struct peal__slot {
 	uint64_t drain_end;  /* no message that begins here is delivered */
 	bool unsettled;      /* released since the last settling */
 	bool known;          /* ours, from LIVE to DONE */
+	bool parked;         /* out of the scan, for a while */
 	bool retired;        /* out of the scan; views may still be held */
+	uint32_t hold_count; /* who above us still needs the memory */
 	int evict_error;     /* why it went to DONE; 0 when it was drained */
 };
 
@@ -95,11 +99,36 @@ struct peal__scan {
 
 struct peal__admission;
 
+/*
+ * Who stands on a consumer and makes more of it: a reactor. A plain consumer
+ * has nobody.
+ */
+struct peal__owner {
+	enum peal__wire_role role; /* of those that may attach */
+	void *object;
+
+	/* Something to do beyond the rings? Only loads, which are seq_cst: it
+	 * is part of the second look. C */
+	bool (*has_work)(void *object);
+	/* What must be done before a sleep, and after a short spin. C */
+	void (*settle)(void *object);
+	/* A slot is ours from now on; it is not any more, and why: 0,
+	 * -ECONNRESET or what it was retired with. C */
+	void (*opened)(void *object, struct peal__slot *slot);
+	void (*closed)(void *object, struct peal__slot *slot, int reason);
+	/* @stop_fd has become readable. A */
+	void (*stop)(void *object);
+	int stop_fd; /* -1: none */
+};
+
 /* The inline halves find "hot" at its beginning. */
 struct peal_consumer {
 	struct peal__consumer_hot hot; /* C */
 
+	const struct peal__owner *owner; /* or NULL; constant */
+
 	/* C */
+	bool paused;                /* nobody's turn, until it is taken back */
 	struct peal__slot *current; /* whose turn it is, or was last; or NULL */
 	uint32_t fork_generation;
 	struct peal__slot *slots;
@@ -132,6 +161,7 @@ struct peal_consumer {
 	uint32_t changes;  /* slots have changed their state */
 	uint32_t notified; /* peal_consumer_notify() was called */
 	uint32_t stopping;
+	uint32_t refusing; /* newcomers are told that we are closing */
 
 	/* constant after open */
 	uint32_t slot_max;
@@ -149,6 +179,13 @@ peal__consumer_was_forked(const struct peal_consumer *consumer)
 	return PEAL_UNLIKELY(consumer->fork_generation !=
 	                     peal__fork_generation());
 }
+
+/* consumer.c ---------------------------------------------------------------- */
+
+/* As peal_consumer_open(), with options that were checked, for @owner. */
+int peal__consumer_open(const struct peal_consumer_options *known,
+                        const struct peal__owner *owner,
+                        struct peal_consumer **ret_consumer);
 
 /* wait.c ------------------------------------------------------------------- */
 
@@ -177,11 +214,8 @@ int peal__regions_open(struct peal_consumer *consumer, const char *label,
                        struct peal_failure *failure);
 void peal__regions_close(struct peal_consumer *consumer);
 
-/* Bytes of a segment whose rings have these sizes; page_bytes is the header. */
-uint64_t peal__segment_bytes(uint64_t page_bytes, uint64_t request_ring_bytes);
-
 /*
- * Make and map the segment of @slot, whose peer and ring_bytes are set. The
+ * Make and map the segment of @slot, whose peer and bytes of rings are set. The
  * descriptor is the caller's. 0 or -errno with a sentence.
  */
 int peal__segment_open(struct peal__slot *slot, uint32_t memory_flags,
@@ -252,6 +286,14 @@ void peal__drain_settle_all(struct peal_consumer *consumer);
 /* Something was released out of turn, enough to tell, or after a hang-up. */
 void peal__drain_released(struct peal_consumer *consumer,
                           struct peal__slot *slot);
+
+/*
+ * Take no message of @slot until it is unparked: its turn is over, what it gave
+ * back is settled, and the second look does not see it.
+ */
+void peal__drain_park(struct peal_consumer *consumer, struct peal__slot *slot);
+void peal__drain_unpark(struct peal_consumer *consumer,
+                        struct peal__slot *slot);
 
 /* Of a slot that hung up or is retired: go on if nothing keeps it back. */
 void peal__drain_check(struct peal_consumer *consumer, struct peal__slot *slot);

@@ -13,9 +13,16 @@
 #define SLEEP_MAX_NS PEAL__NS_PER_S /* a net below the proof, never needed */
 #endif
 
-void peal__consumer_do_chores(struct peal_consumer *consumer)
+static void settle_before_sleep(struct peal_consumer *consumer)
 {
 	peal__drain_settle_all(consumer);
+	if (consumer->owner != NULL)
+		consumer->owner->settle(consumer->owner->object);
+}
+
+void peal__consumer_do_chores(struct peal_consumer *consumer)
+{
+	settle_before_sleep(consumer);
 	if (consumer->wait_mode == PEAL_WAIT_FD)
 		peal__admission_run(consumer->admission, 0);
 	consumer->chores_ticks = peal__cpu_ticks();
@@ -40,18 +47,27 @@ void peal_consumer_notify(struct peal_consumer *consumer)
 	                     &consumer->bell_page->seq, consumer->notify_fd);
 }
 
+static bool owner_has_work(const struct peal_consumer *consumer)
+{
+	const struct peal__owner *owner = consumer->owner;
+
+	return owner != NULL && owner->has_work(owner->object);
+}
+
 static bool look_soon(void *object)
 {
 	struct peal_consumer *consumer = object;
 
-	return peal__scan_poll(&consumer->scan);
+	return (!consumer->paused && peal__scan_poll(&consumer->scan)) ||
+	       owner_has_work(consumer);
 }
 
 static bool look_final(void *object)
 {
 	struct peal_consumer *consumer = object;
 
-	return peal__scan_find(&consumer->scan);
+	return (!consumer->paused && peal__scan_find(&consumer->scan)) ||
+	       owner_has_work(consumer);
 }
 
 /* Idle for a moment: what was put off for the sake of speed is done now. */
@@ -60,7 +76,7 @@ static void settle(void *object)
 	struct peal_consumer *consumer = object;
 	int32_t cpu = peal__cpu_current();
 
-	peal__drain_settle_all(consumer);
+	settle_before_sleep(consumer);
 	consumer->clock_is_old = true;
 	if (cpu != consumer->cpu) {
 		consumer->cpu = cpu;
@@ -99,7 +115,7 @@ static bool take_notice(struct peal_consumer *consumer)
 /* Past the deadline, or asked not to wait. */
 static int look_once(struct peal_consumer *consumer)
 {
-	return peal__scan_find(&consumer->scan) ? 0 : -ETIMEDOUT;
+	return look_final(consumer) ? 0 : -ETIMEDOUT;
 }
 
 /* Who has just drained several messages steals the line from a producer that
@@ -166,14 +182,13 @@ int peal_consumer_prepare(struct peal_consumer *consumer)
 	if (consumer->wait_mode != PEAL_WAIT_FD)
 		return -EINVAL;
 	peal__drain_end_turn(consumer);
-	if (take_notice(consumer) || peal__scan_find(&consumer->scan))
+	if (take_notice(consumer) || look_final(consumer))
 		return 1;
-	peal__drain_settle_all(consumer);
+	settle_before_sleep(consumer);
 	PEAL__HOOK("prepare: about to");
 	peal_doorbell_arm(&consumer->sleeper);
 	PEAL__HOOK("prepare: armed");
-	if (!peal__scan_find(&consumer->scan) &&
-	    !peal_doorbell_changed(&consumer->sleeper))
+	if (!look_final(consumer) && !peal_doorbell_changed(&consumer->sleeper))
 		return 0;
 	peal_doorbell_disarm(&consumer->sleeper);
 	return 1;

@@ -36,7 +36,7 @@
 
 /* Things both sides must agree on that no version number tells: byte order
  * and the shapes of frames and segments. */
-#define PEAL__WIRE_ABI UINT32_C(0x01100201)
+#define PEAL__WIRE_ABI UINT32_C(0x01100202)
 
 enum peal__wire_type {
 	PEAL__WIRE_HELLO = 1,
@@ -63,6 +63,9 @@ struct peal__wire_head {
 };
 _Static_assert(sizeof(struct peal__wire_head) == 16, "format");
 
+/* Answers may come in any order. */
+enum { PEAL__HELLO_UNORDERED = 1 << 0 };
+
 struct peal__hello {
 	struct peal__wire_head head;
 	uint32_t abi;
@@ -72,11 +75,12 @@ struct peal__hello {
 	_Alignas(8) uint64_t request_ring_bytes;  /* 0: you choose */
 	_Alignas(8) uint64_t response_ring_bytes; /* 0 for producers */
 	_Alignas(8) uint64_t monotonic_ns;        /* the client's clock, now */
-	_Alignas(8) uint64_t reserved[7];
+	_Alignas(8) uint64_t flags;               /* PEAL__HELLO_UNORDERED */
+	_Alignas(8) uint64_t reserved[6];
 };
 PEAL__AT(peal__hello, role, 20);
 PEAL__AT(peal__hello, nonce, 32);
-PEAL__AT(peal__hello, reserved, 64);
+PEAL__AT(peal__hello, flags, 64);
 _Static_assert(sizeof(struct peal__hello) == 120, "format");
 
 enum { PEAL__WELCOME_TRUSTED = 1 << 0 };
@@ -94,11 +98,14 @@ struct peal__welcome {
 	_Alignas(8) uint64_t request_start; /* first positions */
 	_Alignas(8) uint64_t response_start;
 	_Alignas(8) uint64_t status_bytes; /* observers */
-	_Alignas(8) uint64_t reserved[4];
+	_Alignas(8) uint64_t lane_ring_bytes;
+	_Alignas(8) uint64_t lane_start;
+	_Alignas(8) uint64_t reserved[2];
 };
 PEAL__AT(peal__welcome, nonce, 32);
 PEAL__AT(peal__welcome, request_ring_bytes, 48);
 PEAL__AT(peal__welcome, status_bytes, 80);
+PEAL__AT(peal__welcome, lane_start, 96);
 _Static_assert(sizeof(struct peal__welcome) == 120, "format");
 
 struct peal__wire_error {

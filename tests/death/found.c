@@ -249,13 +249,18 @@ static void busy_consumer_rings_one_that_fell_asleep_meanwhile(void **state)
 	(void)state;
 	options.name = other.name = NAME;
 	assert_int_equal(peal_consumer_open(&options, &consumer), 0);
-	assert_int_equal(peal__attach(NAME, 4096, scene_now_ns() + SCENE_S,
-	                              NULL, &connection),
-	                 0);
+	assert_int_equal(
+		peal__attach(&(struct peal__wish){NAME, PEAL__ROLE_PRODUCER,
+	                                          4096, 0, 0},
+	                     scene_now_ns() + SCENE_S, NULL, &connection),
+		0);
 	assert_int_equal(peal_producer_attach(&other, SCENE_S, &busy), 0);
-	peal_ring_tx_init(&tx, connection.request_data, 4096,
-	                  connection.request_start,
-	                  &connection.segment->request_released);
+	peal_ring_tx_init(
+		&tx,
+		peal__segment_data(connection.segment, &connection.shape,
+	                           PEAL__RING_REQUEST),
+		4096, connection.shape.rings[PEAL__RING_REQUEST].start,
+		&connection.segment->request_released);
 	exchange(busy, consumer);
 	peal_consumer_wait(consumer, SCENE_MS);
 	/* Taken; and told when it is the other one's turn. */

@@ -235,13 +235,17 @@ static int publish_by_hand(void *arg)
 	struct peal_frame *frames[3];
 	void *data[2];
 
-	if (peal__attach(NAME, 4096, scene_now_ns() + SCENE_S, NULL,
-	                 &connection) < 0)
+	if (peal__attach(&(struct peal__wish){NAME, PEAL__ROLE_PRODUCER, 4096,
+	                                      0, 0},
+	                 scene_now_ns() + SCENE_S, NULL, &connection) < 0)
 		return fault("attach by hand");
 	scene_sleep_ns(2 * SCENE_MS); /* it sleeps by now */
-	peal_ring_tx_init(&tx, connection.request_data, 4096,
-	                  connection.request_start,
-	                  &connection.segment->request_released);
+	peal_ring_tx_init(
+		&tx,
+		peal__segment_data(connection.segment, &connection.shape,
+	                           PEAL__RING_REQUEST),
+		4096, connection.shape.rings[PEAL__RING_REQUEST].start,
+		&connection.segment->request_released);
 	for (uint64_t i = 0; i < 2; i++) {
 		if (peal_ring_claim(&tx, 40, 0, 0, &data[i]) < 0)
 			return fault("claim by hand");
