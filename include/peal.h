@@ -7,6 +7,7 @@
  *	doorbell.h  sleeping and waking
  *	ring.h      one producer, one consumer
  *	mpsc.h      many producers attach to a name; one consumer
+ *	reactor.h   a server that answers calls
  *	observer.h  looking at a server from outside
  *
  * Callers: see each header.
@@ -18,6 +19,7 @@
 #include <peal/doorbell.h>
 #include <peal/mpsc.h>
 #include <peal/observer.h>
+#include <peal/reactor.h>
 #include <peal/ring.h>
 #include <peal/shm.h>
 

@@ -31,6 +31,14 @@ static void settle(struct peal_consumer *consumer, struct peal__slot *slot)
 		peal__doorbell_ring_armed(&slot->space, arm);
 }
 
+void peal__drain_wake(struct peal__slot *slot)
+{
+	uint64_t arm = peal__doorbell_armed(&slot->space);
+
+	if (arm != 0)
+		peal__doorbell_ring_armed(&slot->space, arm);
+}
+
 void peal__drain_tell(struct peal_consumer *consumer, struct peal__slot *slot)
 {
 	peal_ring_tell(&slot->rx);
@@ -139,6 +147,8 @@ void peal__drain_released(struct peal_consumer *consumer,
 	if (slot->drain_end != UINT64_MAX) {
 		if (slot != consumer->current)
 			peal__drain_check(consumer, slot);
+	} else if (slot->parked) {
+		settle(consumer, slot); /* pauses do not look at it */
 	} else if (slot->rx.released - slot->rx.told >= slot->tell_bytes) {
 		peal__drain_tell(consumer, slot);
 	} else if (!slot->unsettled) {

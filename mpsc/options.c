@@ -5,50 +5,18 @@
 #include <stdbool.h>
 
 #include "base/failure.h"
+#include "base/options.h"
 #include "doorbell/spin.h"
 #include "mpsc/name.h"
 #include "mpsc/server.h"
 #include "peal/shm.h"
 
 #define TURN_BUDGET_MAX 65536
-#define OPTIONS_BYTES_MAX 4096 /* as peal__options_take() has it */
 #define HUGE_PAGE_BYTES (UINT64_C(2) << 20)
 
 _Static_assert((int)PEAL_SPIN_ADAPTIVE == (int)PEAL__SPIN_ADAPTIVE, "same");
 _Static_assert((int)PEAL_SPIN_ALWAYS == (int)PEAL__SPIN_ALWAYS, "same");
 _Static_assert((int)PEAL_SPIN_NEVER == (int)PEAL__SPIN_NEVER, "same");
-
-/* A field that must lie between two values. */
-struct range {
-	const char *field;
-	uint64_t value, least, most;
-};
-
-static int check_ranges(const struct range *ranges, size_t count,
-                        struct peal_failure *failure)
-{
-	for (size_t i = 0; i < count; i++)
-		if (ranges[i].value < ranges[i].least ||
-		    ranges[i].value > ranges[i].most)
-			return peal__fail(
-				failure, -EINVAL,
-				"options.%s is %llu; it must be %llu to %llu",
-				ranges[i].field,
-				(unsigned long long)ranges[i].value,
-				(unsigned long long)ranges[i].least,
-				(unsigned long long)ranges[i].most);
-	return 0;
-}
-
-static int check_power_of_two(const char *field, uint64_t value,
-                              struct peal_failure *failure)
-{
-	if ((value & (value - 1)) == 0)
-		return 0;
-	return peal__fail(failure, -EINVAL,
-	                  "options.%s is %llu, which is no power of two", field,
-	                  (unsigned long long)value);
-}
 
 static int check_rings(const struct peal_consumer_options *known)
 {
@@ -56,7 +24,7 @@ static int check_rings(const struct peal_consumer_options *known)
 	uint64_t least = known->memory_flags & PEAL_MEMORY_HUGE
 	                         ? HUGE_PAGE_BYTES
 	                         : PEAL_RING_MIN_BYTES;
-	const struct range ranges[] = {
+	const struct peal__range ranges[] = {
 		{"ring_max_bytes", known->ring_max_bytes, least,
 	         PEAL_RING_MAX_BYTES},
 		{"ring_min_bytes", known->ring_min_bytes, least,
@@ -66,18 +34,19 @@ static int check_rings(const struct peal_consumer_options *known)
 		{"segment_total_max_bytes", known->segment_total_max_bytes,
 	         known->ring_min_bytes, UINT64_MAX},
 	};
-	int error = check_ranges(ranges, 4, failure);
+	int error = peal__check_ranges(ranges, 4, failure);
 
 	if (error == 0)
-		error = check_power_of_two("ring_default_bytes",
-		                           known->ring_default_bytes, failure);
+		error = peal__check_power_of_two("ring_default_bytes",
+		                                 known->ring_default_bytes,
+		                                 failure);
 	return error;
 }
 
 static int check_consumer(const struct peal_consumer_options *known)
 {
 	struct peal_failure *failure = known->ret_failure;
-	const struct range ranges[] = {
+	const struct peal__range ranges[] = {
 		{"wait_mode", known->wait_mode, 0, PEAL_WAIT_FD},
 		{"spin_mode", known->spin_mode, 0, PEAL_SPIN_NEVER},
 		{"spin_ns", known->spin_ns, 0, PEAL__SPIN_MAX_NS},
@@ -91,8 +60,8 @@ static int check_consumer(const struct peal_consumer_options *known)
 		{"allow_uid_count", known->allow_uid_count, 0, 4096},
 		{"allow_gid_count", known->allow_gid_count, 0, 4096},
 	};
-	int error = check_ranges(ranges, sizeof(ranges) / sizeof(ranges[0]),
-	                         failure);
+	int error = peal__check_ranges(
+		ranges, sizeof(ranges) / sizeof(ranges[0]), failure);
 
 	if (error < 0)
 		return error;
@@ -114,35 +83,31 @@ static int check_consumer(const struct peal_consumer_options *known)
 	return peal__name_check(known->name, failure);
 }
 
-/*
- * Where to complain is itself a field, the last one of the first version, so
- * every caller has it; who has forgotten the size may be told so. A size that
- * is noise comes with a pointer that is noise.
- */
-static bool has_place(size_t given_bytes, size_t known_bytes)
-{
-	return given_bytes == 0 ||
-	       (given_bytes >= known_bytes && given_bytes <= OPTIONS_BYTES_MAX);
-}
-
 int peal__consumer_options_check(const struct peal_consumer_options *given,
                                  struct peal_consumer_options *known)
 {
 	struct peal_failure *failure =
-		given != NULL && has_place(given->size, sizeof(*given))
+		given != NULL && peal__options_have_place(given->size,
+	                                                  sizeof(*given))
 			? given->ret_failure
 			: NULL;
 	int error = peal__options_take(known, sizeof(*known), given, failure);
 
-	if (error == 0)
-		error = check_consumer(known);
+	return error < 0 ? error : peal__consumer_options_check_known(known);
+}
+
+int peal__consumer_options_check_known(
+	const struct peal_consumer_options *known)
+{
+	int error = check_consumer(known);
+
 	return error < 0 ? error : check_rings(known);
 }
 
 static int check_producer(const struct peal_producer_options *known)
 {
 	struct peal_failure *failure = known->ret_failure;
-	const struct range ranges[] = {
+	const struct peal__range ranges[] = {
 		{"wait_mode", known->wait_mode, 0, PEAL_WAIT_FD},
 		{"spin_mode", known->spin_mode, 0, PEAL_SPIN_NEVER},
 		{"spin_ns", known->spin_ns, 0, PEAL__SPIN_MAX_NS},
@@ -151,12 +116,12 @@ static int check_producer(const struct peal_producer_options *known)
 	         known->ring_bytes == 0 ? 0 : PEAL_RING_MIN_BYTES,
 	         PEAL_RING_MAX_BYTES},
 	};
-	int error = check_ranges(ranges, sizeof(ranges) / sizeof(ranges[0]),
-	                         failure);
+	int error = peal__check_ranges(
+		ranges, sizeof(ranges) / sizeof(ranges[0]), failure);
 
 	if (error == 0)
-		error = check_power_of_two("ring_bytes", known->ring_bytes,
-		                           failure);
+		error = peal__check_power_of_two("ring_bytes",
+		                                 known->ring_bytes, failure);
 	return error < 0 ? error : peal__name_check(known->name, failure);
 }
 
@@ -164,7 +129,8 @@ int peal__producer_options_check(const struct peal_producer_options *given,
                                  struct peal_producer_options *known)
 {
 	struct peal_failure *failure =
-		given != NULL && has_place(given->size, sizeof(*given))
+		given != NULL && peal__options_have_place(given->size,
+	                                                  sizeof(*given))
 			? given->ret_failure
 			: NULL;
 	int error = peal__options_take(known, sizeof(*known), given, failure);

@@ -151,11 +151,22 @@ bool peal__scan_find(struct peal__scan *scan)
 	return false;
 }
 
-bool peal__scan_has_data(const struct peal__scan *scan, uint32_t but_slot)
+static bool has_among(const struct peal__scan *scan, uint32_t count,
+                      uint32_t but_slot)
 {
-	for (uint32_t i = 0; i < scan->count; i++)
+	for (uint32_t i = 0; i < count; i++)
 		if (scan->entries[i].slot_index != but_slot &&
 		    has_message(&scan->entries[i]))
 			return true;
 	return false;
+}
+
+bool peal__scan_has_hot(const struct peal__scan *scan, uint32_t but_slot)
+{
+	return has_among(scan, scan->hot_count, but_slot);
+}
+
+bool peal__scan_has_data(const struct peal__scan *scan, uint32_t but_slot)
+{
+	return has_among(scan, scan->count, but_slot);
 }

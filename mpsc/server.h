@@ -258,6 +258,9 @@ bool peal__scan_poll(struct peal__scan *scan);
  */
 bool peal__scan_find(struct peal__scan *scan);
 
+/* Any message in a recently active ring but that of @but_slot? Only loads. */
+bool peal__scan_has_hot(const struct peal__scan *scan, uint32_t but_slot);
+
 /* Any message in any ring but that of @but_slot (or UINT32_MAX)? Only loads. */
 bool peal__scan_has_data(const struct peal__scan *scan, uint32_t but_slot);
 
@@ -294,6 +297,9 @@ void peal__drain_released(struct peal_consumer *consumer,
 void peal__drain_park(struct peal_consumer *consumer, struct peal__slot *slot);
 void peal__drain_unpark(struct peal_consumer *consumer,
                         struct peal__slot *slot);
+
+/* Wake its client if it waits for room, whether or not there is any. */
+void peal__drain_wake(struct peal__slot *slot);
 
 /* Of a slot that hung up or is retired: go on if nothing keeps it back. */
 void peal__drain_check(struct peal_consumer *consumer, struct peal__slot *slot);

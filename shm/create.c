@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/failure.h"
+#include "base/options.h"
 #include "peal/shm.h"
 #include "shm/headroom.h"
 #include "shm/numa.h"

@@ -1,0 +1,308 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the server says unasked: pushes, and calls of its own, which the client
+ * answers on its lane.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "reactor/reactor.h"
+
+#define ERRNO_MAX 4095
+#define ANSWERS_AT_ONCE 64
+
+/* A call that is not answered yet; in the list of its peer. */
+struct peal__call {
+	struct peal__call *next;
+	uint64_t id;
+	uint64_t deadline_ns;
+	peal_answer_fn *on_answer;
+	void *arg;
+};
+
+/* A copy of @data behind the node, to be freed when it was sent. */
+static struct peal__outgoing *copy_of(const void *data, size_t bytes)
+{
+	struct peal__outgoing *outgoing = malloc(sizeof(*outgoing) + bytes);
+
+	if (outgoing == NULL)
+		return NULL;
+	*outgoing = (struct peal__outgoing){
+		.data = outgoing + 1,
+		.data_bytes = bytes,
+	};
+	if (bytes > 0)
+		memcpy(outgoing + 1, data, bytes);
+	return outgoing;
+}
+
+/* At once if it can, else queued, up to the cap. */
+static int send_now_or_later(struct peal__peer *peer, enum peal__frame type,
+                             uint64_t id, const uint64_t *extension,
+                             const void *data, size_t bytes)
+{
+	struct peal__outgoing *outgoing;
+	void *place;
+
+	if (bytes > peal__peer_message_max(peer))
+		return -EMSGSIZE;
+	if (peal__peer_claim(peer, type, id, extension, bytes, &place) == 0) {
+		if (bytes > 0)
+			memcpy(place, data, bytes);
+		peal__peer_publish(peer);
+		return 0;
+	}
+	if (peer->queued_bytes + bytes >
+	    peer->reactor->options.queued_max_bytes)
+		return -EAGAIN;
+	outgoing = copy_of(data, bytes);
+	if (outgoing == NULL)
+		return -ENOMEM;
+	outgoing->type = type;
+	outgoing->id = id;
+	outgoing->is_extended = extension != NULL;
+	outgoing->extension = extension != NULL ? *extension : 0;
+	if (peal__peer_send(peer, outgoing))
+		free(outgoing);
+	return 0;
+}
+
+static int check(const struct peal_reactor *reactor, struct peal_peer id,
+                 struct peal__peer **ret_peer)
+{
+	if (reactor->consumer->hot.is_broken)
+		return -ESTALE;
+	if (!peal__reactor_is_mine(reactor))
+		return -EINVAL;
+	*ret_peer = peal__peer_find(reactor, id);
+	return *ret_peer == NULL ? -ESTALE : 0;
+}
+
+int peal_reactor_push(struct peal_reactor *reactor, struct peal_peer id,
+                      const void *data, size_t bytes)
+{
+	struct peal__peer *peer;
+	int error = check(reactor, id, &peer);
+
+	if (error == 0)
+		error = send_now_or_later(peer, PEAL__FRAME_PUSH, 0, NULL, data,
+		                          bytes);
+	if (error == 0)
+		reactor->stats.pushed_count++;
+	return error;
+}
+
+int peal_reactor_push_all(struct peal_reactor *reactor, const void *data,
+                          size_t bytes)
+{
+	int count = 0;
+
+	if (reactor->consumer->hot.is_broken)
+		return -ESTALE;
+	if (!peal__reactor_is_mine(reactor))
+		return -EINVAL;
+	for (uint32_t i = 0, left = reactor->open_count;
+	     left > 0 && i < reactor->options.client_max; i++) {
+		struct peal__peer *peer = &reactor->peers[i];
+
+		if (!peer->is_open)
+			continue;
+		left--;
+		if (send_now_or_later(peer, PEAL__FRAME_PUSH, 0, NULL, data,
+		                      bytes) == 0)
+			count++;
+	}
+	reactor->stats.pushed_count += (uint64_t)count;
+	return count;
+}
+
+int peal_reactor_call(struct peal_reactor *reactor, struct peal_peer id,
+                      const void *data, size_t bytes, uint64_t timeout_ns,
+                      peal_answer_fn *on_answer, void *arg)
+{
+	uint64_t deadline_ns = peal__deadline_after(timeout_ns);
+	struct peal__call *call;
+	struct peal__peer *peer;
+	int error = check(reactor, id, &peer);
+
+	if (error < 0)
+		return error;
+	if (on_answer == NULL)
+		return -EINVAL;
+	call = malloc(sizeof(*call));
+	if (call == NULL)
+		return -ENOMEM;
+	if (++reactor->call_id == 0)
+		reactor->call_id = 1;
+	*call = (struct peal__call){
+		.next = peer->calls,
+		.id = reactor->call_id,
+		.deadline_ns = deadline_ns,
+		.on_answer = on_answer,
+		.arg = arg,
+	};
+	error = send_now_or_later(
+		peer, PEAL__FRAME_CALL, call->id,
+		deadline_ns == PEAL__NEVER ? NULL : &deadline_ns, data, bytes);
+	if (error < 0) {
+		free(call);
+		return error;
+	}
+	if (peer->calls == NULL)
+		reactor->calling_count++;
+	peer->calls = call;
+	if (deadline_ns < reactor->calls_due_ns)
+		reactor->calls_due_ns = deadline_ns;
+	reactor->stats.called_count++;
+	return 0;
+}
+
+/* Out of the list of its peer. */
+static struct peal__call *unlink_call(struct peal__peer *peer,
+                                      struct peal__call **place)
+{
+	struct peal__call *call = *place;
+
+	*place = call->next;
+	if (peer->calls == NULL)
+		peer->reactor->calling_count--;
+	return call;
+}
+
+static void finish(struct peal__call *call, int error,
+                   const struct peal_message *answer)
+{
+	call->on_answer(error, answer, call->arg);
+	free(call);
+}
+
+void peal__call_fail_all(struct peal__peer *peer, int error)
+{
+	/* What is called meanwhile is refused: the peer is not open. */
+	while (peer->calls != NULL)
+		finish(unlink_call(peer, &peer->calls), error, NULL);
+}
+
+static struct peal__call **find_call(struct peal__peer *peer, uint64_t id)
+{
+	struct peal__call **place = &peer->calls;
+
+	while (*place != NULL && (*place)->id != id)
+		place = &(*place)->next;
+	return place;
+}
+
+/* One answer off the lane. 0, -EAGAIN, or -EPROTO. */
+static int take_answer(struct peal__peer *peer)
+{
+	struct peal_message message;
+	struct peal__frame_parts parts;
+	struct peal__call **place;
+	int error = peal_ring_peek(&peer->lane, &message);
+	int failed = 0;
+
+	if (error < 0)
+		return error;
+	if (peal__frame_take(&message, &parts) < 0 || message.id == 0)
+		return -EPROTO;
+	if (parts.type == PEAL__FRAME_FAILED) {
+		failed = (int)(int64_t)parts.extension;
+		if (failed >= 0 || failed < -ERRNO_MAX)
+			return -EPROTO;
+	} else if (parts.type != PEAL__FRAME_ANSWER) {
+		return -EPROTO;
+	}
+	place = find_call(peer, message.id);
+	if (*place != NULL) { /* else it came too late */
+		message.kind = 0;
+		message.status = (int32_t)(int64_t)parts.extension;
+		message.peer = peer->id;
+		finish(unlink_call(peer, place), failed,
+		       failed != 0 ? NULL : &message);
+	}
+	peal_ring_release(&peer->lane, message.peal__end);
+	return 0;
+}
+
+static void take_answers(struct peal__peer *peer)
+{
+	int error = 0;
+
+	for (int i = 0; i < ANSWERS_AT_ONCE && error == 0 && peer->is_open; i++)
+		error = take_answer(peer);
+	if (!peer->is_open)
+		return;
+	if (peer->lane.released != peer->lane.told)
+		/* Whoever waits for room on the lane has what it waits for. */
+		peal_ring_settle(&peer->lane);
+	peal__drain_wake(peer->slot);
+	if (error == -EPROTO)
+		peal__peer_doom(peer, error);
+}
+
+void peal__call_take_answers(struct peal_reactor *reactor)
+{
+	uint32_t left = reactor->calling_count;
+
+	for (uint32_t i = 0; left > 0 && i < reactor->options.client_max; i++) {
+		struct peal__peer *peer = &reactor->peers[i];
+
+		if (!peer->is_open || peer->calls == NULL)
+			continue;
+		left--;
+		if (peal_ring_has_data(&peer->lane))
+			take_answers(peer);
+	}
+}
+
+bool peal__call_has_answers(const struct peal_reactor *reactor)
+{
+	uint32_t left = reactor->calling_count;
+
+	for (uint32_t i = 0; left > 0 && i < reactor->options.client_max; i++) {
+		const struct peal__peer *peer = &reactor->peers[i];
+
+		if (!peer->is_open || peer->calls == NULL)
+			continue;
+		left--;
+		if (peal_ring_has_data(&peer->lane))
+			return true;
+	}
+	return false;
+}
+
+/* Too late: those of one peer; returns the first deadline that is left. */
+static uint64_t expire_some(struct peal__peer *peer, uint64_t now_ns,
+                            uint64_t due_ns)
+{
+	struct peal__call **place = &peer->calls;
+
+	while (*place != NULL) {
+		if ((*place)->deadline_ns <= now_ns) {
+			finish(unlink_call(peer, place), -ETIMEDOUT, NULL);
+			/* It may have called again, or changed the list. */
+			place = &peer->calls;
+			continue;
+		}
+		if ((*place)->deadline_ns < due_ns)
+			due_ns = (*place)->deadline_ns;
+		place = &(*place)->next;
+	}
+	return due_ns;
+}
+
+void peal__call_expire(struct peal_reactor *reactor, uint64_t now_ns)
+{
+	uint64_t due_ns = PEAL__NEVER;
+
+	if (now_ns < reactor->calls_due_ns)
+		return;
+	reactor->calls_due_ns = PEAL__NEVER;
+	for (uint32_t i = 0; i < reactor->options.client_max; i++)
+		if (reactor->peers[i].is_open)
+			due_ns =
+				expire_some(&reactor->peers[i], now_ns, due_ns);
+	if (due_ns < reactor->calls_due_ns)
+		reactor->calls_due_ns = due_ns;
+}

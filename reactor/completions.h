@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What other threads leave for the reactor: answers of workers, posts.
+ *
+ *	any thread --push--> [ node ][ node ][ node ] --pop--> the reactor
+ *	           first one: ring its bell
+ *
+ * Callers: push from any thread, pop and has_any by the reactor's thread.
+ *
+ * Ordering: what was written before push is seen after pop. Nodes of one thread
+ *	come out in the order they went in.
+ *
+ * Progress: push is wait-free. pop does not wait for a thread that was stopped
+ *	in the middle of a push: it says "nothing now", while has_any() says that
+ *	there is something, so nobody sleeps on it.
+ *
+ * Death: threads of one process die together.
+ *
+ * Source: liburcu's wait-free concurrent queue (M. Desnoyers, L. Jiangshan),
+ *	only its non-blocking half: the blocking dequeue sleeps for 10 ms.
+ */
+#ifndef PEAL_REACTOR_COMPLETIONS_H
+#define PEAL_REACTOR_COMPLETIONS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct peal__completions;
+
+/* Embedded in what is handed over; in no queue twice. */
+struct peal__completion {
+	void *next; /* liburcu's */
+	uint32_t is_written;
+	void (*run)(struct peal__completion *completion, void *object);
+};
+
+struct peal__completions *peal__completions_open(void);
+void peal__completions_close(struct peal__completions *completions);
+
+/* True when there was nothing before: the reactor may sleep, ring it. */
+bool peal__completions_push(struct peal__completions *completions,
+                            struct peal__completion *completion);
+
+/* The oldest, or NULL: nothing now. */
+struct peal__completion *
+peal__completions_pop(struct peal__completions *completions);
+
+/* Is there something, be it half pushed? Only loads. */
+bool peal__completions_has_any(struct peal__completions *completions);
+
+#endif

@@ -1,0 +1,295 @@
+/* SPDX-License-Identifier: MIT */
+#include "reactor/peer.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/hooks.h"
+#include "reactor/reactor.h"
+
+/* No position is as far away as this: the client is not to ring for room. */
+#define WANT_NOTHING (UINT64_C(1) << 62)
+
+struct peal__peer *peal__peer_find(const struct peal_reactor *reactor,
+                                   struct peal_peer id)
+{
+	struct peal__peer *peer;
+
+	if (id.slot_index >= reactor->options.client_max)
+		return NULL;
+	peer = &reactor->peers[id.slot_index];
+	return peer->is_open && peer->id.generation == id.generation ? peer
+	                                                             : NULL;
+}
+
+static void touch(struct peal__peer *peer)
+{
+	struct peal_reactor *reactor = peer->reactor;
+
+	if (peer->is_touched)
+		return;
+	peer->is_touched = true;
+	if (reactor->touched_count == 0)
+		reactor->touched_ticks = peal__cpu_ticks();
+	reactor->touched[reactor->touched_count++] = peer->id.slot_index;
+}
+
+void peal__peers_ring(struct peal_reactor *reactor)
+{
+	for (uint32_t i = 0; i < reactor->touched_count; i++) {
+		struct peal__peer *peer = &reactor->peers[reactor->touched[i]];
+
+		peer->is_touched = false;
+		if (peer->is_open)
+			peal_doorbell_ring(&peer->bell);
+	}
+	reactor->touched_count = 0;
+}
+
+size_t peal__peer_message_max(const struct peal__peer *peer)
+{
+	return peal_ring_message_max(peer->tx.capacity_bytes) -
+	       PEAL__FRAME_EXTENSION_BYTES;
+}
+
+int peal__peer_claim(struct peal__peer *peer, enum peal__frame type,
+                     uint64_t id, const uint64_t *extension, size_t bytes,
+                     void **ret_data)
+{
+	/* What is queued goes first, and what somebody has in hand would be
+	 * published with it. */
+	if (peer->first != NULL || peer->claimer != NULL)
+		return -EAGAIN;
+	return peal__frame_claim(&peer->tx, type, id, extension, bytes,
+	                         ret_data);
+}
+
+void peal__peer_publish(struct peal__peer *peer)
+{
+	peal_ring_publish(&peer->tx);
+	PEAL__HOOK("reactor: published");
+	touch(peer);
+}
+
+static bool try_to_send(struct peal__peer *peer,
+                        const struct peal__outgoing *outgoing)
+{
+	void *data;
+	int error = peal__frame_claim(
+		&peer->tx, outgoing->type, outgoing->id,
+		outgoing->is_extended ? &outgoing->extension : NULL,
+		outgoing->data_bytes, &data);
+
+	if (error < 0)
+		return false; /* -EAGAIN: what never fits was refused before */
+	if (outgoing->data_bytes > 0)
+		memcpy(data, outgoing->data, outgoing->data_bytes);
+	peal__peer_publish(peer);
+	return true;
+}
+
+/* How far the client has to read before the head of the queue fits. */
+static void want_room(struct peal__peer *peer)
+{
+	const struct peal__outgoing *outgoing = peer->first;
+	uint64_t frame_bytes = peal_ring_frame_bytes(
+		outgoing->data_bytes +
+		(outgoing->is_extended ? PEAL__FRAME_EXTENSION_BYTES : 0));
+
+	peer->want = peer->tx.tail + frame_bytes + PEAL_RING_SPARE_BYTES -
+	             peer->tx.capacity_bytes;
+	/* Relaxed: arming our bell, B2, is what makes it count. */
+	peal__write_once(&peer->slot->segment->response_want, peer->want);
+}
+
+bool peal__peer_send(struct peal__peer *peer, struct peal__outgoing *outgoing)
+{
+	if (peer->first == NULL && peer->claimer == NULL &&
+	    try_to_send(peer, outgoing))
+		return true;
+	outgoing->next = NULL;
+	peer->queued_bytes += outgoing->data_bytes + sizeof(*outgoing);
+	if (peer->first != NULL) {
+		peer->last->next = outgoing;
+		peer->last = outgoing;
+		return false;
+	}
+	peer->first = peer->last = outgoing;
+	peer->reactor->queued_count++;
+	if (peer->claimer == NULL)
+		want_room(peer);
+	peal__peer_park(peer, PEAL__PARKED_RESPONSE);
+	return false;
+}
+
+/* Sent, or nobody wants it: it is its owner's again. */
+static void done_with(struct peal__outgoing *outgoing, bool was_sent)
+{
+	struct peal__running *running = outgoing->running;
+
+	if (running == NULL)
+		free(outgoing);
+	else
+		peal__running_settle(running, was_sent);
+}
+
+static struct peal__outgoing *pop(struct peal__peer *peer)
+{
+	struct peal__outgoing *outgoing = peer->first;
+
+	peer->first = outgoing->next;
+	peer->queued_bytes -= outgoing->data_bytes + sizeof(*outgoing);
+	if (peer->first == NULL)
+		peer->reactor->queued_count--;
+	return outgoing;
+}
+
+void peal__peer_flush(struct peal__peer *peer)
+{
+	while (peer->is_open && peer->claimer == NULL && peer->first != NULL &&
+	       try_to_send(peer, peer->first))
+		done_with(pop(peer), true);
+	if (peer->first != NULL && peer->claimer == NULL)
+		want_room(peer);
+	else if (peer->first == NULL)
+		peal__peer_unpark(peer, PEAL__PARKED_RESPONSE);
+}
+
+bool peal__peer_can_flush(const struct peal__peer *peer)
+{
+	uint64_t released;
+
+	if (!peer->is_open || peer->first == NULL || peer->claimer != NULL)
+		return false;
+	/* R9: pairs with R2 and R6; seq_cst because it is the second look. A
+	 * position that cannot be is not taken, as in peal__ring_make_room(),
+	 * or a lie would keep us awake. */
+	released = __atomic_load_n(peer->tx.released_word, __ATOMIC_SEQ_CST);
+	return released - peer->tx.released <=
+	               peer->tx.first - peer->tx.released &&
+	       (int64_t)(released - peer->want) >= 0;
+}
+
+void peal__peer_park(struct peal__peer *peer, uint32_t reason)
+{
+	if (peer->parked & reason)
+		return;
+	if (peer->parked == 0) {
+		peal__drain_park(peer->reactor->consumer, peer->slot);
+		peer->reactor->stats.parked_count++;
+	}
+	peer->parked |= reason;
+	if (reason != PEAL__PARKED_RESPONSE)
+		return;
+	if (peer->reactor->options.stall_timeout_ns != 0)
+		peer->parked_ns = peal__clock_ns();
+	/* It may sleep until there is room for a request, which will not come
+	 * before it has read: wake it, whatever it waits for. */
+	peal__drain_wake(peer->slot);
+}
+
+void peal__peer_unpark(struct peal__peer *peer, uint32_t reason)
+{
+	if ((peer->parked & reason) == 0)
+		return;
+	peer->parked &= ~reason;
+	if (reason == PEAL__PARKED_RESPONSE && peer->is_open)
+		peal__write_once(&peer->slot->segment->response_want,
+		                 peer->tx.tail + WANT_NOTHING);
+	if (peer->parked == 0 && peer->is_open)
+		peal__drain_unpark(peer->reactor->consumer, peer->slot);
+}
+
+void peal__peer_doom(struct peal__peer *peer, int error)
+{
+	if (peer->doom == 0)
+		peer->reactor->doomed_count++;
+	peer->doom = error;
+}
+
+static void init_rings(struct peal__peer *peer, struct peal__slot *slot)
+{
+	const struct peal__segment_shape *shape = &slot->shape;
+	struct peal__segment *segment = slot->segment;
+
+	peal_ring_tx_init(&peer->tx,
+	                  peal__segment_data(segment, shape,
+	                                     PEAL__RING_RESPONSE),
+	                  shape->rings[PEAL__RING_RESPONSE].bytes,
+	                  shape->rings[PEAL__RING_RESPONSE].start,
+	                  peal__segment_released(segment, PEAL__RING_RESPONSE));
+	peal_ring_rx_init(&peer->lane,
+	                  peal__segment_data(segment, shape, PEAL__RING_LANE),
+	                  shape->rings[PEAL__RING_LANE].bytes,
+	                  shape->rings[PEAL__RING_LANE].start,
+	                  peal__segment_released(segment, PEAL__RING_LANE));
+	peer->bell = (struct peal_ringer){
+		.arm = &segment->answers.arm,
+		.seq = &segment->answers.seq,
+		.is_clients = 1,
+		.fd = slot->socket_fd,
+	};
+}
+
+void peal__peer_opened(void *object, struct peal__slot *slot)
+{
+	struct peal_reactor *reactor = object;
+	struct peal__peer *peer = &reactor->peers[slot->peer.slot_index];
+	struct peal__running **stash = peer->stash;
+
+	*peer = (struct peal__peer){
+		.reactor = reactor,
+		.slot = slot,
+		.id = slot->peer,
+		.is_ordered = (slot->flags & PEAL__HELLO_UNORDERED) == 0,
+		.is_trusted = slot->info.uid == geteuid(),
+		.stash = stash,
+		.active_ns = peal__clock_ns(),
+	};
+	init_rings(peer, slot);
+	peal__write_once(&slot->segment->response_want,
+	                 peer->tx.tail + WANT_NOTHING);
+	/* Relaxed: workers only ask for peers whose requests they have. */
+	peal__write_once(&peer->is_open, 1);
+	reactor->open_count++;
+	if (reactor->options.on_opened != NULL)
+		reactor->options.on_opened(reactor, peer->id,
+		                           reactor->options.arg);
+}
+
+/* Requests that a client which has gone had published, and nobody began. */
+static uint64_t count_unread(const struct peal__slot *slot)
+{
+	struct peal_ring_rx rx = slot->rx;
+	struct peal_message message;
+	uint64_t count = 0;
+
+	while (peal_ring_peek(&rx, &message) == 0)
+		count++;
+	return count;
+}
+
+void peal__peer_closed(void *object, struct peal__slot *slot, int reason)
+{
+	struct peal_reactor *reactor = object;
+	struct peal__peer *peer = &reactor->peers[slot->peer.slot_index];
+
+	if (!peer->is_open)
+		return;
+	peal__write_once(&peer->is_open, 0);
+	reactor->open_count--;
+	if (peer->doom != 0) {
+		peer->doom = 0;
+		reactor->doomed_count--;
+	}
+	reactor->stats.unread_count += count_unread(slot);
+	while (peer->first != NULL)
+		done_with(pop(peer), false);
+	peer->parked = 0;
+	peal__answer_drop_all(peer);
+	peal__call_fail_all(peer, reason == -EPROTO ? -EPROTO : -ECONNRESET);
+	if (reactor->options.on_closed != NULL)
+		reactor->options.on_closed(reactor, peer->id, reason,
+		                           reactor->options.arg);
+}

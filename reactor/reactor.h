@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The inside of a reactor.
+ *
+ *	open.c      options, open, close, counters
+ *	run.c       the loop: run, run_once, prepare, dispatch, stop, post
+ *	peer.c      a client's record: what is sent to it, and what waits
+ *	take.c      a request out of its ring, and where its handler runs
+ *	answer.c    answers back into the rings, in order
+ *	call.c      pushes, and calls of the server's own
+ *	completions.c, workers.c
+ *
+ *	  pass:  look at the bell
+ *	         completions --> answers, posts
+ *	         lanes       --> answers to our calls
+ *	         parked      --> queued answers that fit by now
+ *	         rings       --> requests, a turn for each client
+ *	         bells of those who were sent something
+ *
+ * Callers: fields are marked R (the reactor's thread), W (whoever has the open
+ *	request), A (atomic, any thread).
+ *
+ * Ordering: a request is handed to a worker and back by their queues.
+ *
+ * Death: a client's record stays as long as the reactor does. Its memory is
+ *	unmapped when the last of its requests has ended, see hold_count.
+ */
+#ifndef PEAL_REACTOR_REACTOR_H
+#define PEAL_REACTOR_REACTOR_H
+
+#include "base/clock.h"
+#include "mpsc/server.h"
+#include "reactor/completions.h"
+#include "reactor/peer.h"
+#include "reactor/request.h"
+#include "reactor/workers.h"
+
+/* How long answers of one turn wait for the bell of their client. */
+#define PEAL__UNRUNG_NS (5 * PEAL__NS_PER_US)
+
+enum {
+	PEAL__ENDED = 1 << 0,   /* its handler has returned */
+	PEAL__SETTLED = 1 << 1, /* its answer has gone, or nobody wants it */
+};
+
+/* A request in flight, on the server's side. */
+struct peal__running {
+	struct peal_request request; /* W; first: they are cast */
+	struct peal__completion answered, ended;
+	struct peal__work work;
+	struct peal_reactor *reactor;
+	struct peal__peer *client;
+	uint32_t flags; /* A: PEAL__ENDED, PEAL__SETTLED */
+
+	/* W, then R: the answer, until it is sent */
+	struct peal__outgoing outgoing;
+	bool is_answered;
+
+	/* R */
+	uint64_t sequence; /* among those of an ordered client */
+	bool is_settled;
+	bool is_inline;      /* its handler runs on the reactor's thread, now */
+	bool has_ring_claim; /* peal_reply_claim() gave a part of the ring */
+	bool has_claim;
+	size_t claimed_bytes;
+	uint64_t handler_ticks; /* W; 0: not known */
+	struct peal__running *next_free;
+	struct peal__running *next_all;
+};
+
+struct peal_reactor {
+	/* constant after open */
+	struct peal_reactor_options options; /* without name, lists, failure */
+	struct peal__owner owner;
+	struct peal_consumer *consumer;
+	struct peal__completions *completions;
+	struct peal__workers *workers;
+	struct peal__peer *peers; /* one for each slot */
+	uint32_t stash_count;     /* of each ordered peer; a power of two */
+	uint64_t unrung_ticks;
+	uint64_t short_ticks;
+	bool can_dispatch; /* there are workers or an executor */
+
+	/* A */
+	const void *thread; /* an address that only one thread has */
+	uint64_t stop_ns;   /* the drain's bound + 1; 0: go on */
+
+	/* R */
+	struct peal_reactor_stats stats;
+	struct peal__running *free_list, *all;
+	uint32_t in_flight;
+	uint32_t open_count; /* peers */
+	uint32_t touched_count;
+	uint32_t *touched; /* slot indexes of peers whose bell is due */
+	uint64_t touched_ticks;
+	uint32_t queued_count;  /* peers with a queue */
+	uint32_t calling_count; /* peers that owe answers to our calls */
+	uint32_t doomed_count;  /* peers to be sent away in the next pass */
+	uint64_t call_id;
+	uint64_t calls_due_ns; /* not later than the first of their deadlines */
+	uint64_t timers_due_ns;
+	uint64_t mean_ticks; /* of handlers, moving */
+	uint32_t
+		lone_count; /* long inline handlers beside which nothing came */
+	bool is_in_pass;
+	bool is_draining;
+	bool is_over;
+	int over_result;
+	uint64_t drain_until_ns;
+};
+
+/* run.c */
+bool peal__reactor_is_mine(const struct peal_reactor *reactor);
+void peal__reactor_ring(struct peal_reactor *reactor);
+/* The owner's part, see mpsc/server.h. */
+bool peal__reactor_has_work(void *object);
+void peal__reactor_settle(void *object);
+void peal__reactor_signalled(void *object);
+
+/* take.c: requests of the rings; returns how many. */
+uint32_t peal__take(struct peal_reactor *reactor);
+
+/* Its answer was sent, or nobody wants it; the rest is its handler's end. */
+void peal__running_settle(struct peal__running *running, bool was_sent);
+
+/* answer.c: the answer in @running->outgoing goes on its way. R */
+void peal__answer(struct peal__running *running);
+/* Everything that waits for @peer has nobody to go to. */
+void peal__answer_drop_all(struct peal__peer *peer);
+/* A claim that its handler did not use. */
+void peal__answer_give_up(struct peal__running *running);
+extern const struct peal__request_ops peal__answer_ops;
+
+/* call.c */
+void peal__call_take_answers(struct peal_reactor *reactor);
+bool peal__call_has_answers(const struct peal_reactor *reactor);
+void peal__call_expire(struct peal_reactor *reactor, uint64_t now_ns);
+void peal__call_fail_all(struct peal__peer *peer, int error);
+
+#endif

@@ -1,0 +1,392 @@
+/* SPDX-License-Identifier: MIT */
+#include <errno.h>
+
+#include "base/cpu.h"
+#include "base/hooks.h"
+#include "reactor/reactor.h"
+
+#define COMPLETIONS_AT_ONCE 256
+
+/* who am I ------------------------------------------------------------------ */
+
+/* Its address is this thread's and no other's. */
+static __thread char self;
+
+bool peal__reactor_is_mine(const struct peal_reactor *reactor)
+{
+	/* Relaxed: a thread finds its own address only if it has stored it. */
+	return __atomic_load_n(&reactor->thread, __ATOMIC_RELAXED) == &self;
+}
+
+bool peal_reactor_is_current(const struct peal_reactor *reactor)
+{
+	return peal__reactor_is_mine(reactor);
+}
+
+/* From now on this is the reactor's thread. 0, -ESTALE, -EDEADLK. */
+static int enter(struct peal_reactor *reactor)
+{
+	if (reactor->consumer->hot.is_broken ||
+	    peal__consumer_was_forked(reactor->consumer))
+		return -ESTALE;
+	/* A handler or a callback: it would wait for itself. */
+	if (reactor->is_in_pass)
+		return -EDEADLK;
+	if (!peal__reactor_is_mine(reactor))
+		/* Relaxed: see peal__reactor_is_mine(). */
+		__atomic_store_n(&reactor->thread, &self, __ATOMIC_RELAXED);
+	return 0;
+}
+
+/* from other threads -------------------------------------------------------- */
+
+void peal__reactor_ring(struct peal_reactor *reactor)
+{
+	struct peal_consumer *consumer = reactor->consumer;
+
+	peal_doorbell_notify(&consumer->arm_page->arm,
+	                     &consumer->bell_page->seq, consumer->notify_fd);
+}
+
+void peal_reactor_notify(struct peal_reactor *reactor)
+{
+	peal_consumer_notify(reactor->consumer);
+}
+
+int peal_reactor_stop(struct peal_reactor *reactor, uint64_t drain_ns)
+{
+	uint64_t expected = 0;
+	uint64_t wanted = drain_ns >= PEAL__NEVER - 1 ? PEAL__NEVER
+	                                              : drain_ns + 1;
+
+	/* W2: pairs with W3 in look_at_stop(); the first one counts. */
+	__atomic_compare_exchange_n(&reactor->stop_ns, &expected, wanted, false,
+	                            __ATOMIC_RELEASE, __ATOMIC_RELAXED);
+	peal_consumer_notify(reactor->consumer);
+	return 0;
+}
+
+void peal__reactor_signalled(void *object)
+{
+	struct peal_reactor *reactor = object;
+
+	peal_reactor_stop(reactor, reactor->options.drain_ns);
+}
+
+struct post {
+	struct peal__completion completion; /* first: it is cast */
+	void (*run)(void *arg);
+	void *arg;
+};
+
+static void on_post(struct peal__completion *completion, void *object)
+{
+	struct post *post = (struct post *)completion;
+	struct post copy = *post;
+
+	(void)object;
+	free(post);
+	copy.run(copy.arg);
+}
+
+int peal_reactor_post(struct peal_reactor *reactor, void (*run)(void *arg),
+                      void *arg)
+{
+	struct post *post;
+
+	if (peal__consumer_was_forked(reactor->consumer))
+		return -ESTALE;
+	if (run == NULL)
+		return -EINVAL;
+	/* Relaxed: who posts while it ends has no claim either way. */
+	if (peal__read_once(&reactor->is_over))
+		return -ESHUTDOWN;
+	post = malloc(sizeof(*post));
+	if (post == NULL)
+		return -ENOMEM;
+	*post = (struct post){
+		.completion.run = on_post, .run = run, .arg = arg};
+	if (peal__completions_push(reactor->completions, &post->completion))
+		peal__reactor_ring(reactor);
+	return 0;
+}
+
+/* a pass -------------------------------------------------------------------- */
+
+static uint32_t complete(struct peal_reactor *reactor)
+{
+	struct peal__completion *completion;
+	uint32_t count = 0;
+
+	/* Not until it is empty: a post that posts again would starve the
+	 * rings. */
+	while (count < COMPLETIONS_AT_ONCE &&
+	       (completion = peal__completions_pop(reactor->completions)) !=
+	               NULL) {
+		completion->run(completion, reactor);
+		count++;
+	}
+	return count;
+}
+
+static void flush_queues(struct peal_reactor *reactor)
+{
+	uint32_t left = reactor->queued_count;
+
+	for (uint32_t i = 0; left > 0 && i < reactor->options.client_max; i++) {
+		struct peal__peer *peer = &reactor->peers[i];
+
+		if (peer->first == NULL)
+			continue;
+		left--;
+		if (peal__peer_can_flush(peer))
+			peal__peer_flush(peer);
+	}
+}
+
+static void send_doomed_away(struct peal_reactor *reactor)
+{
+	for (uint32_t i = 0; reactor->doomed_count > 0; i++) {
+		struct peal__peer *peer = &reactor->peers[i];
+
+		if (peer->is_open && peer->doom != 0)
+			peal__drain_retire(reactor->consumer, peer->slot,
+			                   peer->doom);
+	}
+}
+
+static bool has_stop(const struct peal_reactor *reactor)
+{
+	/* W3: pairs with W2 in peal_reactor_stop(). */
+	return __atomic_load_n(&reactor->stop_ns, __ATOMIC_ACQUIRE) != 0;
+}
+
+static void look_at_stop(struct peal_reactor *reactor)
+{
+	uint64_t stop_ns;
+
+	if (PEAL_LIKELY(!has_stop(reactor)) || reactor->is_over)
+		return;
+	if (!reactor->is_draining) {
+		/* Relaxed: W3 has acquired it. */
+		stop_ns = peal__read_once(&reactor->stop_ns);
+		reactor->is_draining = true;
+		peal__write_once(&reactor->consumer->refusing, 1);
+		reactor->drain_until_ns =
+			stop_ns == PEAL__NEVER
+				? PEAL__NEVER
+				: peal__deadline_after(stop_ns - 1);
+	}
+	if (reactor->in_flight == 0 && reactor->queued_count == 0 &&
+	    !peal__completions_has_any(reactor->completions))
+		reactor->over_result = 0;
+	else if (peal__clock_ns() >= reactor->drain_until_ns)
+		reactor->over_result = -ETIMEDOUT;
+	else
+		return;
+	peal__write_once(&reactor->is_over, true);
+}
+
+/* Clients that are silent, or do not read, for too long. */
+static void look_at_timers(struct peal_reactor *reactor, uint64_t now_ns)
+{
+	uint64_t idle_ns = reactor->options.idle_timeout_ns;
+	uint64_t stall_ns = reactor->options.stall_timeout_ns;
+	uint64_t step_ns = UINT64_MAX;
+
+	for (uint32_t i = 0; i < reactor->options.client_max; i++) {
+		struct peal__peer *peer = &reactor->peers[i];
+
+		if (!peer->is_open)
+			continue;
+		if (peer->received_count != peer->looked_count ||
+		    peer->in_flight > 0) {
+			peer->looked_count = peer->received_count;
+			peer->active_ns = now_ns;
+		}
+		if ((idle_ns != 0 && now_ns - peer->active_ns >= idle_ns) ||
+		    (stall_ns != 0 && peer->first != NULL &&
+		     now_ns - peer->parked_ns >= stall_ns))
+			peal__peer_doom(peer, -ETIMEDOUT);
+	}
+	if (idle_ns != 0)
+		step_ns = idle_ns / 4;
+	if (stall_ns != 0 && stall_ns / 4 < step_ns)
+		step_ns = stall_ns / 4;
+	reactor->timers_due_ns = now_ns + step_ns + 1;
+}
+
+/* When something is to be done though nobody rings; PEAL__NEVER: nothing. */
+static uint64_t next_due_ns(const struct peal_reactor *reactor)
+{
+	uint64_t due_ns = reactor->calls_due_ns;
+
+	if (reactor->timers_due_ns < due_ns && reactor->open_count > 0)
+		due_ns = reactor->timers_due_ns;
+	if (reactor->is_draining && reactor->drain_until_ns < due_ns)
+		due_ns = reactor->drain_until_ns;
+	return due_ns;
+}
+
+static void look_at_clock(struct peal_reactor *reactor)
+{
+	uint64_t now_ns;
+
+	if (next_due_ns(reactor) == PEAL__NEVER)
+		return;
+	now_ns = peal__clock_ns();
+	peal__call_expire(reactor, now_ns);
+	if (now_ns >= reactor->timers_due_ns)
+		look_at_timers(reactor, now_ns);
+}
+
+static uint32_t pass(struct peal_reactor *reactor)
+{
+	uint32_t count = 0;
+
+	reactor->is_in_pass = true;
+	look_at_stop(reactor);
+	if (!reactor->is_over) {
+		if (peal__completions_has_any(reactor->completions))
+			count += complete(reactor);
+		if (reactor->calling_count > 0)
+			peal__call_take_answers(reactor);
+		if (reactor->queued_count > 0)
+			flush_queues(reactor);
+		count += peal__take(reactor);
+		look_at_clock(reactor);
+		if (reactor->doomed_count > 0)
+			send_doomed_away(reactor);
+		peal__peers_ring(reactor);
+	}
+	reactor->is_in_pass = false;
+	return count;
+}
+
+/* what the consumer below asks ---------------------------------------------- */
+
+bool peal__reactor_has_work(void *object)
+{
+	const struct peal_reactor *reactor = object;
+	uint32_t left = reactor->queued_count;
+
+	if (peal__completions_has_any(reactor->completions) ||
+	    (has_stop(reactor) && !reactor->is_draining) ||
+	    (reactor->calling_count > 0 && peal__call_has_answers(reactor)))
+		return true;
+	for (uint32_t i = 0; left > 0 && i < reactor->options.client_max; i++) {
+		if (reactor->peers[i].first == NULL)
+			continue;
+		left--;
+		if (peal__peer_can_flush(&reactor->peers[i]))
+			return true;
+	}
+	return false;
+}
+
+void peal__reactor_settle(void *object)
+{
+	peal__peers_ring(object);
+}
+
+/* the loop ------------------------------------------------------------------ */
+
+static uint64_t bounded(const struct peal_reactor *reactor, uint64_t timeout_ns)
+{
+	uint64_t due_ns = next_due_ns(reactor), left_ns;
+
+	if (due_ns == PEAL__NEVER)
+		return timeout_ns;
+	left_ns = peal__deadline_left(due_ns);
+	return left_ns < timeout_ns ? left_ns : timeout_ns;
+}
+
+/* The wait runs callbacks, of those who come and go. */
+static int wait(struct peal_reactor *reactor, uint64_t timeout_ns)
+{
+	int result;
+
+	reactor->is_in_pass = true;
+	result = peal_consumer_wait(reactor->consumer,
+	                            bounded(reactor, timeout_ns));
+	reactor->is_in_pass = false;
+	return result;
+}
+
+int peal_reactor_run_once(struct peal_reactor *reactor, uint64_t timeout_ns)
+{
+	int result = enter(reactor);
+
+	if (result < 0)
+		return result;
+	if (reactor->is_over)
+		return -ESHUTDOWN;
+	/* First of all the bell, so that all it rang for is seen below. */
+	result = pass(reactor) > 0 ? wait(reactor, 0)
+	                           : wait(reactor, timeout_ns);
+	pass(reactor);
+	return reactor->is_over ? -ESHUTDOWN : result;
+}
+
+int peal_reactor_run(struct peal_reactor *reactor)
+{
+	int result = enter(reactor);
+
+	if (result < 0)
+		return result;
+	while (!reactor->is_over) {
+		if (wait(reactor, PEAL_FOREVER) == -ESTALE)
+			return -ESTALE;
+		pass(reactor);
+	}
+	return reactor->over_result;
+}
+
+int peal_reactor_fd(const struct peal_reactor *reactor)
+{
+	return peal_consumer_fd(reactor->consumer);
+}
+
+int peal_reactor_prepare(struct peal_reactor *reactor, uint64_t *ret_timeout_ns)
+{
+	uint64_t due_ns, now_ns;
+	int result = enter(reactor);
+
+	if (result < 0)
+		return result;
+	if (reactor->is_over)
+		return 1; /* dispatch tells it */
+	reactor->is_in_pass = true;
+	result = peal_consumer_prepare(reactor->consumer);
+	reactor->is_in_pass = false;
+	if (result < 0)
+		return result;
+	due_ns = next_due_ns(reactor);
+	now_ns = due_ns == PEAL__NEVER ? 0 : peal__clock_ns();
+	if (due_ns <= now_ns && result == 0) {
+		peal_doorbell_disarm(&reactor->consumer->sleeper);
+		result = 1;
+	}
+	if (ret_timeout_ns != NULL)
+		*ret_timeout_ns = due_ns == PEAL__NEVER ? PEAL_FOREVER
+		                  : due_ns > now_ns     ? due_ns - now_ns
+		                                        : 0;
+	return result;
+}
+
+int peal_reactor_dispatch(struct peal_reactor *reactor)
+{
+	int result = enter(reactor);
+
+	if (result < 0)
+		return result;
+	if (reactor->is_over)
+		return -ESHUTDOWN;
+	reactor->is_in_pass = true;
+	result = peal_consumer_dispatch(reactor->consumer);
+	reactor->is_in_pass = false;
+	if (result < 0)
+		return result;
+	pass(reactor);
+	return reactor->is_over ? -ESHUTDOWN : 0;
+}

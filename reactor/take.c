@@ -1,0 +1,372 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A request out of its ring:
+ *
+ *	peek --> make sense of it --> may it run? --no--> failed, in order
+ *	                                   |
+ *	                     now, here? ---+--- else
+ *	                         |                |
+ *	              handler, in place     copy, release, submit
+ *	                         |                |
+ *	                      release          handler, on a worker
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cpu.h"
+#include "base/hooks.h"
+#include "reactor/reactor.h"
+
+#define TAKE_MAX 256 /* requests before completions have their turn */
+#define LONE_ENOUGH 64
+
+/* the pool ------------------------------------------------------------------ */
+
+/* One for the next request, so that taking it cannot fail. */
+static bool has_free(struct peal_reactor *reactor)
+{
+	struct peal__running *running;
+
+	if (reactor->free_list != NULL)
+		return true;
+	running = calloc(1, sizeof(*running));
+	if (running == NULL)
+		return false; /* those in flight will come back */
+	running->reactor = reactor;
+	running->request.ops = &peal__answer_ops;
+	running->next_all = reactor->all;
+	reactor->all = running;
+	reactor->free_list = running;
+	return true;
+}
+
+static uint32_t total_max(const struct peal_reactor *reactor)
+{
+	const struct peal_reactor_options *options = &reactor->options;
+
+	/* Refusals have to wait for their turn as well: as many again. */
+	return options->at_cap == PEAL_AT_CAP_REJECT
+	               ? 2 * options->in_flight_max
+	               : options->in_flight_max;
+}
+
+static uint32_t peer_max(const struct peal_reactor *reactor)
+{
+	const struct peal_reactor_options *options = &reactor->options;
+
+	return options->at_cap == PEAL_AT_CAP_REJECT
+	               ? 2 * options->in_flight_per_client_max
+	               : options->in_flight_per_client_max;
+}
+
+static void learn(struct peal_reactor *reactor, uint64_t ticks)
+{
+	reactor->mean_ticks += ticks / 8 - reactor->mean_ticks / 8;
+}
+
+static void recycle(struct peal__running *running)
+{
+	struct peal_reactor *reactor = running->reactor;
+	struct peal__peer *peer = running->client;
+
+	if (running->handler_ticks != 0)
+		learn(reactor, running->handler_ticks);
+	peal__buffer_rest(&running->request.in);
+	peal__buffer_rest(&running->request.out);
+	running->next_free = reactor->free_list;
+	reactor->free_list = running;
+	reactor->in_flight--;
+	reactor->consumer->paused = reactor->in_flight >= total_max(reactor);
+	if (--peer->in_flight < peer_max(reactor))
+		peal__peer_unpark(peer, PEAL__PARKED_CAP);
+	peer->slot->hold_count--;
+	if (!peer->is_open && peer->slot->hold_count == 0)
+		peal__drain_check(reactor->consumer, peer->slot);
+}
+
+void peal__running_settle(struct peal__running *running, bool was_sent)
+{
+	struct peal_reactor_stats *stats = &running->reactor->stats;
+	uint32_t before;
+
+	if (!was_sent)
+		stats->dropped_count++;
+	else if (running->outgoing.type == PEAL__FRAME_FAILED)
+		stats->failed_count++;
+	else
+		stats->answered_count++;
+	running->is_settled = true;
+	if (running->is_inline)
+		return; /* its handler still runs, here */
+	/* W1: pairs with itself in run_work(): whoever comes second ends it. */
+	before = __atomic_fetch_or(&running->flags, PEAL__SETTLED,
+	                           __ATOMIC_ACQ_REL);
+	if (before & PEAL__ENDED)
+		recycle(running);
+}
+
+/* where handlers run -------------------------------------------------------- */
+
+static void on_ended(struct peal__completion *completion, void *object)
+{
+	struct peal__running *running =
+		(struct peal__running *)((char *)completion -
+	                                 offsetof(struct peal__running, ended));
+
+	(void)object;
+	recycle(running);
+}
+
+static void run_work(struct peal__work *work)
+{
+	struct peal__running *running =
+		(struct peal__running *)((char *)work -
+	                                 offsetof(struct peal__running, work));
+	struct peal_reactor *reactor = running->reactor;
+	uint64_t start = peal__cpu_ticks();
+	uint32_t before;
+
+	reactor->options.on_request(&running->request, reactor->options.arg);
+	PEAL__HOOK("reactor: handler has returned");
+	/* Relaxed: W1 orders it. A handler that keeps its request open shares
+	 * it with whoever answers, who does not look at this. */
+	peal__write_once(&running->handler_ticks, peal__cpu_ticks() - start);
+	before = __atomic_fetch_or(&running->flags, PEAL__ENDED,
+	                           __ATOMIC_ACQ_REL);
+	if ((before & PEAL__SETTLED) == 0)
+		return; /* not ours any more */
+	running->ended.run = on_ended;
+	if (peal__completions_push(reactor->completions, &running->ended))
+		peal__reactor_ring(reactor);
+}
+
+static void run_executed(void *work)
+{
+	run_work(work);
+}
+
+static void fail(struct peal__running *running, int error)
+{
+	/* A failure needs no memory and always fits. */
+	if (running->request.ops->send(&running->request, error, 0, NULL, 0) <
+	    0)
+		return;
+}
+
+/* The bytes into memory of our own. 0 or -ENOMEM. */
+static int copy_in(struct peal__running *running)
+{
+	struct peal_request *request = &running->request;
+	int error = peal__buffer_reserve(&request->in, request->data_bytes);
+
+	if (error < 0)
+		return error;
+	if (request->data_bytes > 0)
+		memcpy(request->in.data, request->data, request->data_bytes);
+	request->data = request->in.data;
+	return 0;
+}
+
+static void run_inline(struct peal__running *running,
+                       const struct peal_message *message)
+{
+	struct peal_reactor *reactor = running->reactor;
+	struct peal_request *request = &running->request;
+	bool is_measured = reactor->can_dispatch;
+	uint64_t start = is_measured ? peal__cpu_ticks() : 0;
+
+	running->is_inline = true;
+	reactor->stats.inline_count++;
+	if ((!running->client->is_trusted || reactor->options.copy_requests) &&
+	    copy_in(running) < 0)
+		fail(running, -ENOMEM);
+	else
+		reactor->options.on_request(request, reactor->options.arg);
+	if (running->has_ring_claim)
+		peal__answer_give_up(running);
+	running->is_inline = false;
+	peal_consumer_release(reactor->consumer, message);
+	if (is_measured) {
+		learn(reactor, peal__cpu_ticks() - start);
+		if (peal_ring_has_data(&running->client->slot->rx))
+			reactor->lone_count = 0;
+	}
+	if (running->is_settled) {
+		recycle(running);
+		return;
+	}
+	/* It stays open, or its answer waits; its bytes in the ring are gone. */
+	if (request->data != request->in.data) {
+		request->data = NULL;
+		request->data_bytes = 0;
+	}
+	/* Relaxed: this thread also settles it. */
+	peal__write_once(&running->flags, PEAL__ENDED);
+}
+
+static void dispatch(struct peal__running *running,
+                     const struct peal_message *message)
+{
+	struct peal_reactor *reactor = running->reactor;
+	int error = copy_in(running);
+
+	peal_consumer_release(reactor->consumer, message);
+	running->flags = 0;
+	if (error == 0 && reactor->workers != NULL) {
+		running->work.run = run_work;
+		peal__workers_submit(reactor->workers, &running->work);
+		return;
+	}
+	if (error == 0)
+		error = reactor->options.executor(run_executed, &running->work,
+		                                  reactor->options.arg);
+	if (error < 0) {
+		running->flags = PEAL__ENDED;
+		fail(running, error);
+	}
+}
+
+/*
+ * Here and now, when nobody would wait for it: nothing else is in flight or has
+ * come, and handlers have lately been short, or for a good while no request
+ * has come beside another one.
+ */
+static bool is_for_inline(const struct peal_reactor *reactor,
+                          const struct peal__peer *peer)
+{
+	if (!reactor->can_dispatch ||
+	    reactor->options.inline_mode == PEAL_INLINE_ALWAYS)
+		return true;
+	return reactor->options.inline_mode == PEAL_INLINE_AUTO &&
+	       reactor->in_flight == 1 &&
+	       (reactor->mean_ticks < reactor->short_ticks ||
+	        reactor->lone_count >= LONE_ENOUGH) &&
+	       !peal_ring_has_data(&peer->slot->rx) &&
+	       !peal__scan_has_hot(&reactor->consumer->scan,
+	                           peer->id.slot_index) &&
+	       !peal__completions_has_any(reactor->completions);
+}
+
+/* taking -------------------------------------------------------------------- */
+
+/* 0, or why it must not run. */
+static int judge(const struct peal_reactor *reactor,
+                 const struct peal__peer *peer,
+                 const struct peal_request *request)
+{
+	const struct peal_reactor_options *options = &reactor->options;
+
+	if (reactor->is_draining)
+		return -ESHUTDOWN;
+	if (peer->in_flight > options->in_flight_per_client_max ||
+	    reactor->in_flight > options->in_flight_max)
+		return -EBUSY;
+	if (request->deadline_ns != PEAL__NEVER &&
+	    request->deadline_ns <= peal__clock_ns())
+		return -ETIMEDOUT;
+	return peal_request_cancelled(request) ? -ECANCELED : 0;
+}
+
+static void count_in(struct peal__running *running, struct peal__peer *peer)
+{
+	struct peal_reactor *reactor = running->reactor;
+
+	reactor->stats.received_count++;
+	peer->received_count++;
+	peer->in_flight++;
+	peer->slot->hold_count++;
+	if (++reactor->in_flight == 1)
+		reactor->lone_count++;
+	else
+		reactor->lone_count = 0;
+	reactor->consumer->paused = reactor->in_flight >= total_max(reactor);
+}
+
+static void fill(struct peal__running *running, struct peal__peer *peer,
+                 const struct peal_message *message,
+                 const struct peal__frame_parts *parts)
+{
+	struct peal_request *request = &running->request;
+
+	request->data = message->data;
+	request->data_bytes = message->data_bytes;
+	request->id = message->id;
+	request->peer = peer->id;
+	request->deadline_ns = parts->is_extended ? parts->extension
+	                                          : PEAL__NEVER;
+	request->is_one_way = parts->type == PEAL__FRAME_ONE_WAY;
+	running->client = peer;
+	running->is_settled = false;
+	running->is_answered = false;
+	running->has_claim = false;
+	running->has_ring_claim = false;
+	running->handler_ticks = 0;
+	if (peer->is_ordered && !request->is_one_way)
+		running->sequence = peer->next_sequence++;
+}
+
+static bool is_request(const struct peal_message *message,
+                       const struct peal__frame_parts *parts)
+{
+	return (parts->type == PEAL__FRAME_REQUEST && message->id != 0) ||
+	       (parts->type == PEAL__FRAME_ONE_WAY && message->id == 0);
+}
+
+static void take_one(struct peal_reactor *reactor, struct peal__peer *peer,
+                     struct peal_message *message)
+{
+	struct peal__running *running = reactor->free_list;
+	struct peal__frame_parts parts;
+	int error;
+
+	if (peal__frame_take(message, &parts) < 0 ||
+	    !is_request(message, &parts)) {
+		peal_consumer_release(reactor->consumer, message);
+		peal__drain_retire(reactor->consumer, peer->slot, -EPROTO);
+		return;
+	}
+	reactor->free_list = running->next_free;
+	fill(running, peer, message, &parts);
+	count_in(running, peer);
+	error = judge(reactor, peer, &running->request);
+	if (error < 0) {
+		running->request.data = NULL;
+		running->request.data_bytes = 0;
+		running->flags = PEAL__ENDED;
+		peal_consumer_release(reactor->consumer, message);
+		fail(running, error);
+	} else if (is_for_inline(reactor, peer)) {
+		run_inline(running, message);
+	} else {
+		dispatch(running, message);
+	}
+	if (peer->is_open && peer->in_flight >= peer_max(reactor))
+		peal__peer_park(peer, PEAL__PARKED_CAP);
+}
+
+uint32_t peal__take(struct peal_reactor *reactor)
+{
+	struct peal_consumer *consumer = reactor->consumer;
+	const struct peal__peer *last = NULL;
+	struct peal_message message;
+	uint32_t count = 0;
+
+	for (; count < TAKE_MAX && !consumer->paused && has_free(reactor) &&
+	       peal_consumer_peek(consumer, &message) == 0;
+	     count++) {
+		struct peal__peer *peer =
+			&reactor->peers[message.peer.slot_index];
+
+		/* Nobody's wake waits for another one's turn, or for long. */
+		if (reactor->touched_count > 0 &&
+		    (peer != last ||
+		     peal__cpu_ticks() - reactor->touched_ticks >
+		             reactor->unrung_ticks))
+			peal__peers_ring(reactor);
+		last = peer;
+		take_one(reactor, peer, &message);
+	}
+	peal__peers_ring(reactor);
+	return count;
+}
