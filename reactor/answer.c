@@ -151,8 +151,7 @@ static int copy_out(struct peal__running *running, const void *data,
 
 	if (bytes == 0)
 		return 0;
-	if ((const uint8_t *)data >= out->data &&
-	    (const uint8_t *)data < out->data + out->capacity_bytes) {
+	if ((uintptr_t)data - (uintptr_t)out->data < out->capacity_bytes) {
 		memmove(out->data, data, bytes);
 		return 0;
 	}

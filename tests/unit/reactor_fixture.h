@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the tests of the reactor share: a reactor whose thread is the test's own
+ * and which serves when the test says so, raw clients, and handlers that do
+ * what the first letter of a request tells them to.
+ *
+ *	e...  answer with the same bytes
+ *	z     answer with nothing
+ *	s...  answer with status 7
+ *	f     fail with -EPERM
+ *	d     drop
+ *	k...  keep it open, in own.kept
+ *	p...  answer in place
+ */
+#ifndef PEAL_TESTS_UNIT_REACTOR_FIXTURE_H
+#define PEAL_TESTS_UNIT_REACTOR_FIXTURE_H
+
+#include "tests/unit/mpsc_fixture.h"
+
+#include "peal/reactor.h"
+#include "reactor/reactor.h"
+#include "tests/unit/raw_client.h"
+
+#define KEPT_MAX 64
+
+struct served {
+	struct peal_reactor *reactor;
+	struct peal_request *kept[KEPT_MAX];
+	uint32_t kept_count;
+	uint32_t handled_count;
+	uint32_t opened_count, closed_count;
+	int closed_reason;
+	struct peal_peer opened; /* last */
+};
+
+static struct served served;
+
+static inline void serve(struct peal_request *request, void *arg)
+{
+	size_t bytes;
+	const char *data = peal_request_data(request, &bytes);
+	struct served *it = arg;
+	void *place;
+
+	__atomic_fetch_add(&it->handled_count, 1, __ATOMIC_RELAXED);
+	switch (bytes == 0 ? 'e' : data[0]) {
+	case 'e':
+		peal_reply(request, data, bytes);
+		break;
+	case 'z':
+		peal_reply(request, NULL, 0);
+		break;
+	case 's':
+		peal_reply_status(request, 7, data, bytes);
+		break;
+	case 'f':
+		peal_reply_error(request, -EPERM);
+		break;
+	case 'd':
+		peal_request_drop(request);
+		break;
+	case 'p':
+		if (peal_reply_claim(request, bytes + 10, &place) == 0) {
+			memcpy(place, data, bytes);
+			peal_reply_publish(request, bytes);
+		}
+		break;
+	case 'k':
+		if (peal_request_retain(request) == 0)
+			it->kept[it->kept_count++ % KEPT_MAX] = request;
+		break;
+	}
+}
+
+static inline void on_opened(struct peal_reactor *reactor,
+                             struct peal_peer peer, void *arg)
+{
+	struct served *it = arg;
+
+	(void)reactor;
+	it->opened_count++;
+	it->opened = peer;
+}
+
+static inline void on_closed(struct peal_reactor *reactor,
+                             struct peal_peer peer, int reason, void *arg)
+{
+	struct served *it = arg;
+
+	(void)reactor;
+	(void)peer;
+	it->closed_count++;
+	it->closed_reason = reason;
+}
+
+static inline struct peal_reactor_options usual_options(void)
+{
+	struct peal_reactor_options options = PEAL_REACTOR_OPTIONS_INIT;
+
+	options.name = "served";
+	options.on_request = serve;
+	options.on_opened = on_opened;
+	options.on_closed = on_closed;
+	options.arg = &served;
+	options.ret_failure = &own.failure;
+	return options;
+}
+
+static inline void open_reactor(const struct peal_reactor_options *options)
+{
+	served = (struct served){0};
+	assert_int_equal(peal_reactor_open(options, &served.reactor), 0);
+}
+
+/* Serve until nothing is left to do. */
+static inline void run(void)
+{
+	for (int i = 0; i < 3; i++)
+		peal_reactor_run_once(served.reactor, 0);
+}
+
+static inline void run_until(const uint32_t *word, uint32_t value)
+{
+	uint64_t end_ns = peal__deadline_after(PATIENCE_NS);
+
+	while (__atomic_load_n(word, __ATOMIC_RELAXED) != value &&
+	       peal__clock_ns() < end_ns)
+		peal_reactor_run_once(served.reactor, PEAL__NS_PER_MS);
+	assert_int_equal(*word, value);
+}
+
+static inline void connect_raw(struct raw_client *raw, uint64_t flags)
+{
+	uint32_t opened_count = served.opened_count;
+
+	assert_int_equal(raw_connect(raw, "served", 4096, flags), 0);
+	run_until(&served.opened_count, opened_count + 1);
+}
+
+static inline void leave(struct raw_client *raw)
+{
+	uint32_t closed_count = served.closed_count;
+
+	raw_close(raw, true);
+	run_until(&served.closed_count, closed_count + 1);
+}
+
+static inline void close_reactor(void)
+{
+	struct peal_reactor_stats stats;
+
+	assert_int_equal(peal_reactor_stats(served.reactor, &stats), 0);
+	assert_int_equal(stats.received_count,
+	                 stats.answered_count + stats.failed_count +
+	                         stats.dropped_count + stats.running_count);
+	assert_int_equal(peal_reactor_close(served.reactor), 0);
+	assert_int_equal(served.opened_count, served.closed_count);
+}
+
+static inline void hear(struct raw_client *raw, enum peal__frame type,
+                        uint64_t id, int64_t extension, const char *text)
+{
+	struct peal_message message;
+	struct peal__frame_parts parts;
+
+	assert_int_equal(raw_hear(raw, &message, &parts), 0);
+	assert_int_equal(parts.type, type);
+	assert_int_equal(message.id, id);
+	assert_int_equal((int64_t)parts.extension, extension);
+	assert_int_equal(message.data_bytes, strlen(text));
+	assert_memory_equal(message.data, text, strlen(text));
+}
+
+static inline void hear_nothing(struct raw_client *raw)
+{
+	assert_false(peal_ring_has_data(&raw->responses));
+}
+
+#endif
