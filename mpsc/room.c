@@ -5,8 +5,6 @@
 #include "base/hooks.h"
 #include "base/read.h"
 #include "mpsc/producer.h"
-#include "mpsc/wire.h"
-#include "shm/pass.h"
 
 /* How long a producer sleeps before it looks whether its server is there. */
 #define SLEEP_MAX_NS (50 * PEAL__NS_PER_MS)
@@ -63,18 +61,6 @@ static int sleep_without_net(void *object, uint64_t deadline_ns)
 	return 0;
 }
 
-/* Take what lies on the socket: wake bytes, or the server's last words. */
-static void read_socket(struct peal_producer *producer)
-{
-	union peal__packet packet;
-	int got;
-
-	do
-		got = peal__pass_receive(producer->connection.socket.fd,
-		                         &packet, sizeof(packet), NULL, NULL);
-	while (got >= 0);
-}
-
 /* How far the consumer must have released before so much is free. */
 static void wish(struct peal_producer *producer, uint64_t frame_bytes)
 {
@@ -120,7 +106,7 @@ int peal__producer_wait_for_room(struct peal_producer *producer, size_t bytes,
 		result = peal__spin_wait(&producer->spin, &producer->sleeper,
 		                         &look, &limit);
 		if (producer->options.wait_mode == PEAL_WAIT_FD)
-			read_socket(producer);
+			peal__producer_hear(producer);
 		if (peal__ring_make_room(&producer->hot.tx, frame_bytes))
 			return 0;
 		if (has_lost_server(producer, result)) {
@@ -182,7 +168,7 @@ int peal_producer_dispatch(struct peal_producer *producer)
 		return -EINVAL;
 	if (producer->lost == 0) {
 		peal_doorbell_disarm(&producer->sleeper);
-		read_socket(producer);
+		peal__producer_hear(producer);
 		peal__producer_look(producer);
 	}
 	producer->told = producer->lost != 0;

@@ -174,6 +174,8 @@ void peal__seat_gone(struct peal__admission *admission, struct peal__seat *seat)
 	stop_watching(admission, seat);
 	if (seat->said_bye)
 		admission->detached_count++;
+	else if (seat->was_evicted)
+		admission->evicted_count++;
 	else
 		admission->died_count++;
 	admission->client_count--;
@@ -223,6 +225,23 @@ static void say_bye(struct peal__admission *admission, struct peal__seat *seat)
 	peal__seat_gone(admission, seat);
 }
 
+/*
+ * What it said makes no sense. The segment of a producer is the consumer's
+ * until it has let go of it, so such a one goes as the dead do: what it had
+ * published is delivered.
+ */
+static void send_away(struct peal__admission *admission,
+                      struct peal__seat *seat, int code, const char *text)
+{
+	if (seat->phase != PEAL__SEAT_LIVE) {
+		peal__seat_refuse(admission, seat, code, text);
+		return;
+	}
+	send_error(seat, code, text);
+	seat->was_evicted = true;
+	peal__seat_gone(admission, seat);
+}
+
 /* What may be said depends on the phase; all else ends the connection. */
 static void handle(struct peal__admission *admission, struct peal__seat *seat,
                    union peal__packet *packet, size_t bytes)
@@ -230,10 +249,9 @@ static void handle(struct peal__admission *admission, struct peal__seat *seat,
 	int type = peal__wire_check(packet, bytes);
 
 	if (type == -EPROTONOSUPPORT)
-		peal__seat_refuse(
-			admission, seat, type,
-			"this server speaks major version 1 of peal's "
-			"protocol");
+		send_away(admission, seat, type,
+		          "this server speaks major version 1 of peal's "
+		          "protocol");
 	else if (type == PEAL__WIRE_HELLO && seat->phase == PEAL__SEAT_HELLO)
 		peal__grant(admission, seat, &packet->hello);
 	else if (type == PEAL__WIRE_READY && seat->phase == PEAL__SEAT_READY)
@@ -243,12 +261,9 @@ static void handle(struct peal__admission *admission, struct peal__seat *seat,
 	else if (type == PEAL__WIRE_STATUS &&
 	         seat->phase == PEAL__SEAT_OBSERVER)
 		peal__grant_refresh(admission, seat);
-	else if (seat->phase == PEAL__SEAT_LIVE)
-		peal__seat_gone(admission, seat);
 	else
-		peal__seat_refuse(admission, seat, -EPROTO,
-		                  "this is not what peal's protocol expects "
-		                  "here");
+		send_away(admission, seat, -EPROTO,
+		          "this is not what peal's protocol expects here");
 }
 
 void peal__seat_read(struct peal__admission *admission, struct peal__seat *seat)
@@ -263,10 +278,14 @@ void peal__seat_read(struct peal__admission *admission, struct peal__seat *seat)
 
 		if (got == -EAGAIN)
 			return;
-		if (got < 0) {
+		if (got == -EPROTO)
+			send_away(admission, seat, got,
+			          "this packet is longer than any of peal's, "
+			          "or descriptors came with it");
+		else if (got < 0)
 			peal__seat_gone(admission, seat);
+		if (got < 0)
 			return;
-		}
 		if (got == 1 && seat->phase == PEAL__SEAT_LIVE)
 			/* It could not ring itself: pass it on. In fd mode
 			 * whoever runs this is awake already. */

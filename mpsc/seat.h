@@ -37,6 +37,7 @@ struct peal__seat {
 	uint64_t deadline_ns;
 	struct peal__slot *slot; /* or NULL */
 	bool said_bye;
+	bool was_evicted; /* it was told; its slot is drained */
 };
 
 struct peal__admission {
@@ -91,7 +92,8 @@ void peal__seat_take(struct peal__admission *admission, int socket_fd);
 void peal__seat_read(struct peal__admission *admission,
                      struct peal__seat *seat);
 
-/* Send it away: with a sentence if @code is not 0, and count it. */
+/* Send it away: with a sentence if @code is not 0, and count it. It has no slot
+ * that the consumer knows, or nobody drains any more. */
 void peal__seat_refuse(struct peal__admission *admission,
                        struct peal__seat *seat, int code, const char *text);
 

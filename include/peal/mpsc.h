@@ -197,7 +197,7 @@ struct peal_consumer_stats {
 	uint64_t attached_count; /* connections that became producers */
 	uint64_t detached_count; /* that said good-bye */
 	uint64_t died_count;     /* that hung up or died */
-	uint64_t evicted_count;  /* closed by us: their bytes made no sense */
+	uint64_t evicted_count;  /* sent away: what they wrote made no sense */
 	uint64_t refused_count;  /* turned away at the door */
 	uint64_t dropped_bytes;  /* in the rings of the evicted, unread */
 	uint64_t sleep_count;    /* times the consumer slept */
@@ -248,7 +248,9 @@ peal_producer_attach(const struct peal_producer_options *options,
  * waiting for ourselves.
  *
  * 0, or -EAGAIN (full and timeout_ns is 0), -ETIMEDOUT, -EMSGSIZE, -ECONNRESET
- * (the consumer has died; claims are void), -ESHUTDOWN (it has closed).
+ * (the consumer has died; claims are void), -ESHUTDOWN (it has closed), -EPROTO
+ * (it has sent us away: what this process wrote into the ring, or said on the
+ * socket, made no sense).
  */
 PEAL_API PEAL_MUST_CHECK int peal_producer_claim(struct peal_producer *producer,
                                                  size_t bytes,
@@ -309,7 +311,8 @@ PEAL_API size_t peal_producer_message_max(const struct peal_producer *producer);
  * fd: the descriptor, or -EINVAL (futex mode).
  * prepare: 1, there is room (or an error to be had from claim), do not block;
  * 0, armed, you may block; -EMSGSIZE, -EINVAL.
- * dispatch: disarms and takes the wake bytes. 0, or -ECONNRESET, -ESHUTDOWN.
+ * dispatch: disarms and takes the wake bytes. 0, or -ECONNRESET, -ESHUTDOWN,
+ * -EPROTO.
  */
 PEAL_API int peal_producer_fd(const struct peal_producer *producer);
 PEAL_API int peal_producer_prepare(struct peal_producer *producer,
