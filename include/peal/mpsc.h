@@ -77,7 +77,7 @@ struct peal_consumer_options {
 	uint32_t turn_budget;          /* messages a turn, 1 to 65,536; 64 */
 
 	/* What a producer may ask for, and what one gets that does not ask. */
-	uint64_t ring_min_bytes;          /* 4 KiB */
+	uint64_t ring_min_bytes;          /* 4 KiB; less than a page is one */
 	uint64_t ring_default_bytes;      /* 256 KiB */
 	uint64_t ring_max_bytes;          /* 16 MiB; at most 1 GiB */
 	uint64_t segment_total_max_bytes; /* of all rings; 4 GiB */

@@ -46,7 +46,8 @@
  *	when the other side wrote a frame that cannot be right. After -EPROTO
  *	the ring is good for nothing but unmapping.
  *
- * Units: bytes. The capacity is a power of two from 4 KiB to 1 GiB.
+ * Units: bytes. The capacity is a power of two from 4 KiB to 1 GiB, and of whole
+ *	pages, or it could not be mapped twice.
  *
  * Source: commit word in the entry after Lamport's single-producer queue and
  *	FastForward (Giacomoni et al., 2008).
