@@ -1,17 +1,31 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/failure.h"
+#include "base/file.h"
 #include "base/hooks.h"
 #include "base/random.h"
 #include "base/read.h"
 #include "mpsc/seat.h"
 #include "shm/pass.h"
 
-#define OVERFLOW_UID 65534 /* a user that has no name in our namespace */
+#define OVERFLOW_UID_FILE "/proc/sys/kernel/overflowuid"
+#define OVERFLOW_UID 65534 /* what it says unless somebody changed it */
+
+uint32_t peal__grant_overflow_uid(void)
+{
+	char text[32], *end;
+	unsigned long uid;
+
+	if (peal__file_read(OVERFLOW_UID_FILE, text, sizeof(text)) <= 0)
+		return OVERFLOW_UID;
+	uid = strtoul(text, &end, 10);
+	return end == text || uid > UINT32_MAX ? OVERFLOW_UID : (uint32_t)uid;
+}
 
 static bool contains(const uint32_t *ids, size_t count, uint32_t id)
 {
@@ -218,11 +232,12 @@ int peal__grant_check(const struct peal__admission *admission,
                       const struct peal__seat *seat,
                       struct peal_failure *failure)
 {
-	if (seat->info.uid == OVERFLOW_UID)
+	if (seat->info.uid == admission->overflow_uid)
 		return peal__fail(
 			failure, -EACCES,
-			"user 65534 may be anybody whom this user "
-			"namespace has no number for; use another one");
+			"user %u may be anybody whom this user "
+			"namespace has no number for; use another one",
+			seat->info.uid);
 	if (!is_allowed(&admission->options, &seat->info))
 		return peal__fail(failure, -EACCES,
 		                  "user %u is not allowed here; see allow_uid "

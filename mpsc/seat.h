@@ -51,6 +51,7 @@ struct peal__admission {
 	uint32_t seat_max;
 	uint32_t seat_count;    /* not empty */
 	uint32_t pending_count; /* with a deadline */
+	uint32_t overflow_uid;
 	uint64_t segment_total_bytes;
 	uint64_t resume_ns; /* the listener rests until then; 0: it does not */
 	uint64_t due_ns;    /* when somebody's handshake has taken too long */
@@ -106,6 +107,9 @@ void peal__seat_clear(struct peal__admission *admission,
                       struct peal__seat *seat);
 
 /* grant.c */
+
+/* Whom the kernel shows when a user has no number in our namespace. */
+uint32_t peal__grant_overflow_uid(void);
 
 /* May this user come in at all? 0, or -EACCES with a sentence. */
 int peal__grant_check(const struct peal__admission *admission,
