@@ -260,13 +260,14 @@ static void handle(struct peal__admission *admission, struct peal__seat *seat,
 		say_bye(admission, seat);
 	else if (type == PEAL__WIRE_STATUS &&
 	         seat->phase == PEAL__SEAT_OBSERVER)
-		peal__grant_refresh(admission, seat);
+		seat->has_asked = true;
 	else
 		send_away(admission, seat, -EPROTO,
 		          "this is not what peal's protocol expects here");
 }
 
-void peal__seat_read(struct peal__admission *admission, struct peal__seat *seat)
+static void read_packets(struct peal__admission *admission,
+                         struct peal__seat *seat)
 {
 	struct peal_consumer *consumer = admission->consumer;
 	uint32_t serial = seat->serial;
@@ -296,5 +297,16 @@ void peal__seat_read(struct peal__admission *admission, struct peal__seat *seat)
 		if (seat->serial != serial || seat->phase == PEAL__SEAT_EMPTY ||
 		    seat->phase == PEAL__SEAT_LEAVING)
 			return;
+	}
+}
+
+void peal__seat_read(struct peal__admission *admission, struct peal__seat *seat)
+{
+	read_packets(admission, seat);
+	/* To copy the words of all clients is the one thing here that is dear:
+	 * it answers all that were asked until now. */
+	if (seat->has_asked && seat->phase == PEAL__SEAT_OBSERVER) {
+		seat->has_asked = false;
+		peal__grant_refresh(admission, seat);
 	}
 }

@@ -38,6 +38,7 @@ struct peal__seat {
 	struct peal__slot *slot; /* or NULL */
 	bool said_bye;
 	bool was_evicted; /* it was told; its slot is drained */
+	bool has_asked;   /* an observer: for the clients' words */
 };
 
 struct peal__admission {

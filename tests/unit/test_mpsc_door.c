@@ -1,14 +1,54 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The door of a server: whom it lets in, and what it does for those who only
- * stand there.
+ * stand there. It takes somebody who speaks the protocol by hand.
  */
 #include "tests/unit/mpsc_fixture.h"
 
 #include <sched.h>
 #include <sys/mount.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include "mpsc/wire.h"
+#include "shm/pass.h"
 
 #define STRANGE_UID 4321
+
+/* by hand ----------------------------------------------------------------- */
+
+static int hand_connect(void)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+
+	assert_true(fd >= 0);
+	snprintf(address.sun_path, sizeof(address.sun_path), "%.80s/words",
+	         own.directory.path);
+	assert_int_equal(
+		connect(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	return fd;
+}
+
+static void hand_send(int fd, union peal__packet *packet,
+                      enum peal__wire_type type)
+{
+	size_t bytes = peal__wire_seal(packet, type);
+
+	assert_int_equal(peal__pass_send(fd, packet, bytes, NULL, 0), 0);
+}
+
+/* The type of the next packet, which replaces *@packet; or -errno. */
+static int hand_receive(int fd, union peal__packet *packet)
+{
+	int fds[PEAL__PASS_FD_MAX], got;
+	size_t fd_count = PEAL__PASS_FD_MAX;
+
+	got = peal__pass_receive(fd, packet, sizeof(*packet), fds, &fd_count);
+	while (got >= 0 && fd_count > 0)
+		close(fds[--fd_count]);
+	return got < 0 ? got : peal__wire_check(packet, (size_t)got);
+}
 
 /* users ------------------------------------------------------------------- */
 
@@ -82,10 +122,40 @@ static void overflow_user_is_refused_whatever_its_number_is(void **state)
 	assert_int_equal(status, 0);
 }
 
+/* observers --------------------------------------------------------------- */
+
+static void questions_that_come_together_get_one_answer(void **state)
+{
+	struct peal_consumer_options options = consumer_options();
+	union peal__packet packet = {
+		.hello = {.abi = PEAL__WIRE_ABI, .role = PEAL__ROLE_OBSERVER}};
+	struct peal_consumer *consumer;
+	int fd;
+
+	(void)state;
+	/* It reads when it dispatches, so what comes together is ours. */
+	options.wait_mode = PEAL_WAIT_FD;
+	consumer = open_with(&options);
+	fd = hand_connect();
+	hand_send(fd, &packet, PEAL__WIRE_HELLO);
+	while (hand_receive(fd, &packet) != PEAL__WIRE_WELCOME)
+		peal_consumer_dispatch(consumer);
+	for (int round = 0; round < 3; round++) {
+		for (int i = 0; i < 10; i++)
+			hand_send(fd, &packet, PEAL__WIRE_STATUS);
+		peal_consumer_dispatch(consumer);
+		assert_int_equal(hand_receive(fd, &packet), PEAL__WIRE_STATUS);
+		assert_int_equal(hand_receive(fd, &packet), -EAGAIN);
+	}
+	close(fd);
+	peal_consumer_close(consumer);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(overflow_user_is_refused_whatever_its_number_is),
+		TEST(questions_that_come_together_get_one_answer),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL) != 0;
