@@ -50,16 +50,18 @@ static bool is_trusted(const struct peal_peer_info *info)
 	return info->uid == geteuid();
 }
 
-/* How many seats this user has, the one that asks not counted. */
+/* How many seats this user has, or how many of them with a slot; the one that
+ * asks is not counted. */
 static uint32_t seats_of(const struct peal__admission *admission,
-                         const struct peal__seat *asking)
+                         const struct peal__seat *asking, bool with_slot)
 {
 	uint32_t count = 0;
 
 	for (uint32_t i = 0; i < admission->seat_max; i++) {
 		const struct peal__seat *seat = &admission->seats[i];
 
-		if (seat != asking && seat->slot != NULL &&
+		if (seat != asking && seat->phase != PEAL__SEAT_EMPTY &&
+		    (seat->slot != NULL || !with_slot) &&
 		    seat->info.uid == asking->info.uid)
 			count++;
 	}
@@ -94,7 +96,7 @@ static int check_caps(const struct peal__admission *admission,
 		                  "the server has all of its %u slots taken; "
 		                  "raise producer_max",
 		                  options->producer_max);
-	if (uid_max != 0 && seats_of(admission, seat) >= uid_max)
+	if (uid_max != 0 && seats_of(admission, seat, true) >= uid_max)
 		return peal__fail(failure, -EBUSY,
 		                  "user %u has all of the %u slots that one "
 		                  "user may have; raise producer_per_uid_max",
@@ -138,7 +140,7 @@ static bool has_observers_enough(const struct peal__admission *admission)
 
 	for (uint32_t i = 0; i < admission->seat_max; i++)
 		count += admission->seats[i].phase == PEAL__SEAT_OBSERVER;
-	return count >= PEAL__SPARE_SEATS / 2;
+	return count >= PEAL__OBSERVER_MAX;
 }
 
 static void grant_observer(struct peal__admission *admission,
@@ -232,6 +234,8 @@ int peal__grant_check(const struct peal__admission *admission,
                       const struct peal__seat *seat,
                       struct peal_failure *failure)
 {
+	uint32_t uid_max = admission->options.producer_per_uid_max;
+
 	if (seat->info.uid == admission->overflow_uid)
 		return peal__fail(
 			failure, -EACCES,
@@ -243,6 +247,15 @@ int peal__grant_check(const struct peal__admission *admission,
 		                  "user %u is not allowed here; see allow_uid "
 		                  "and allow_gid",
 		                  seat->info.uid);
+	/* Nobody has said yet what it wants to be, and to be silent for a
+	 * second is cheap: without this one user could have all seats. */
+	if (uid_max != 0 &&
+	    seats_of(admission, seat, false) >= uid_max + PEAL__OBSERVER_MAX)
+		return peal__fail(failure, -EBUSY,
+		                  "user %u has all of the %u connections that "
+		                  "one user may have; raise "
+		                  "producer_per_uid_max",
+		                  seat->info.uid, uid_max + PEAL__OBSERVER_MAX);
 	return 0;
 }
 

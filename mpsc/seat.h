@@ -17,6 +17,7 @@
 
 /* Seats beyond the slots: for observers, and to turn people away politely. */
 #define PEAL__SPARE_SEATS 16
+#define PEAL__OBSERVER_MAX (PEAL__SPARE_SEATS / 2)
 #define PEAL__HANDSHAKE_NS PEAL__NS_PER_S
 
 enum peal__seat_phase {
@@ -112,7 +113,7 @@ void peal__seat_clear(struct peal__admission *admission,
 /* Whom the kernel shows when a user has no number in our namespace. */
 uint32_t peal__grant_overflow_uid(void);
 
-/* May this user come in at all? 0, or -EACCES with a sentence. */
+/* May this user come in at all? 0, or -EACCES, -EBUSY with a sentence. */
 int peal__grant_check(const struct peal__admission *admission,
                       const struct peal__seat *seat,
                       struct peal_failure *failure);

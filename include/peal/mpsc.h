@@ -69,12 +69,14 @@ struct peal_consumer_options {
 	 */
 	const char *name;
 
-	uint32_t wait_mode;            /* PEAL_WAIT_FUTEX or PEAL_WAIT_FD */
-	uint32_t spin_mode;            /* PEAL_SPIN_ADAPTIVE, ... */
-	uint64_t spin_ns;              /* budget, at most 50,000; 20,000 */
-	uint32_t producer_max;         /* slots, 1 to 4,096; 256 */
-	uint32_t producer_per_uid_max; /* 0: producer_max */
-	uint32_t turn_budget;          /* messages a turn, 1 to 65,536; 64 */
+	uint32_t wait_mode;    /* PEAL_WAIT_FUTEX or PEAL_WAIT_FD */
+	uint32_t spin_mode;    /* PEAL_SPIN_ADAPTIVE, ... */
+	uint64_t spin_ns;      /* budget, at most 50,000; 20,000 */
+	uint32_t producer_max; /* slots, 1 to 4,096; 256 */
+	/* Slots of one user, and 8 connections more that observe or are still
+	 * at the door; 0: producer_max. */
+	uint32_t producer_per_uid_max;
+	uint32_t turn_budget; /* messages a turn, 1 to 65,536; 64 */
 
 	/* What a producer may ask for, and what one gets that does not ask. */
 	uint64_t ring_min_bytes;          /* 4 KiB; less than a page is one */

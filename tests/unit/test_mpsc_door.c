@@ -122,6 +122,43 @@ static void overflow_user_is_refused_whatever_its_number_is(void **state)
 	assert_int_equal(status, 0);
 }
 
+/* Silent for a second each, they would take every seat there is. */
+static void user_at_its_cap_is_turned_away_at_accept(void **state)
+{
+	struct peal_consumer_options options = consumer_options();
+	struct peal_producer_options others = producer_options();
+	struct peal_producer *producer, *second;
+	struct peal_consumer *consumer;
+	union peal__packet packet;
+	int silent[9];
+
+	(void)state;
+	options.producer_per_uid_max = 2;
+	consumer = open_with(&options);
+	producer = attach();
+	/* Room for one producer more, and eight who look. */
+	for (size_t i = 0; i < CHECK_COUNT(silent); i++)
+		silent[i] = hand_connect();
+	for (int i = 0; i < 20; i++) {
+		int fd = hand_connect(), type;
+
+		assert_true(is_readable(fd, 500));
+		type = hand_receive(fd, &packet);
+		assert_int_equal(type, PEAL__WIRE_ERROR);
+		assert_int_equal(packet.error.code, -EBUSY);
+		close(fd);
+	}
+	close(silent[0]);
+	/* A place is free as soon as it is seen to be. */
+	while (peal_producer_attach(&others, PATIENCE_NS, &second) != 0)
+		sched_yield();
+	peal_producer_detach(second);
+	for (size_t i = 1; i < CHECK_COUNT(silent); i++)
+		close(silent[i]);
+	peal_producer_detach(producer);
+	peal_consumer_close(consumer);
+}
+
 /* observers --------------------------------------------------------------- */
 
 static void questions_that_come_together_get_one_answer(void **state)
@@ -155,6 +192,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(overflow_user_is_refused_whatever_its_number_is),
+		TEST(user_at_its_cap_is_turned_away_at_accept),
 		TEST(questions_that_come_together_get_one_answer),
 	};
 
