@@ -159,7 +159,7 @@ static void grant_observer(struct peal__admission *admission,
 			"eight observers look at this server already");
 		return;
 	}
-	if (welcome(seat, &answer, &admission->region_fds[PEAL__REGION_STATUS],
+	if (welcome(seat, &answer, &admission->regions[PEAL__REGION_STATUS].fd,
 	            1) < 0) {
 		peal__seat_refuse(admission, seat, 0, NULL);
 		return;
@@ -182,14 +182,17 @@ static int grant_slot(struct peal__admission *admission,
 		.nonce = hello->nonce,
 		.flags = trusted ? PEAL__WELCOME_TRUSTED : 0,
 	};
+	struct peal__fork_fd segment = {.fd = -1};
 	int fds[3], error;
 
 	if (!trusted)
 		flags &= ~(uint32_t)PEAL_MEMORY_HUGE;
 	error = peal__segment_open(slot, flags, admission->options.numa_node,
-	                           &fds[1], failure);
+	                           &segment.fd, failure);
 	if (error < 0)
 		return error;
+	/* As large as a ring may be: no child is to keep it alive. */
+	peal__fork_watch(&segment);
 	answer.page_bytes = (uint32_t)slot->page_bytes;
 	answer.request_ring_bytes = slot->ring_bytes;
 	answer.request_start = slot->start;
@@ -198,10 +201,11 @@ static int grant_slot(struct peal__admission *admission,
 	seat->slot = slot;
 	/* The rings alone, as the cap has them: the sum stays below it. */
 	admission->segment_total_bytes += slot->ring_bytes;
-	fds[0] = admission->region_fds[PEAL__REGION_ARM];
-	fds[2] = admission->region_fds[PEAL__REGION_BELL];
+	fds[0] = admission->regions[PEAL__REGION_ARM].fd;
+	fds[1] = segment.fd;
+	fds[2] = admission->regions[PEAL__REGION_BELL].fd;
 	error = welcome(seat, &answer, fds, trusted ? 3 : 2);
-	close(fds[1]);
+	peal__fork_forget(&segment, true);
 	return error < 0 ? peal__fail(failure, error, "WELCOME was not read")
 	                 : 0;
 }

@@ -55,19 +55,20 @@ void peal__seat_take(struct peal__admission *admission, int socket_fd)
 		.phase = PEAL__SEAT_HELLO,
 		.serial = serial,
 		.socket = {.fd = socket_fd},
-		.pid_fd = open_pid_fd(socket_fd, credentials.pid),
+		.pid = {.fd = open_pid_fd(socket_fd, credentials.pid)},
 		.info = {.pid = credentials.pid,
 	                 .uid = credentials.uid,
 	                 .gid = credentials.gid},
 		.deadline_ns = peal__deadline_after(PEAL__HANDSHAKE_NS),
 	};
 	peal__fork_watch(&seat->socket);
+	peal__fork_watch(&seat->pid);
 	admission->seat_count++;
 	admission->pending_count++;
 	if (peal__admission_watch(admission, socket_fd, PEAL__EVENT_SOCKET,
 	                          seat) != 0 ||
-	    (seat->pid_fd >= 0 &&
-	     peal__admission_watch(admission, seat->pid_fd, PEAL__EVENT_PIDFD,
+	    (seat->pid.fd >= 0 &&
+	     peal__admission_watch(admission, seat->pid.fd, PEAL__EVENT_PIDFD,
 	                           seat) != 0))
 		peal__seat_refuse(admission, seat, -ENOMEM,
 		                  "the server is out of memory");
@@ -88,11 +89,10 @@ static void stop_watching(struct peal__admission *admission,
                           struct peal__seat *seat)
 {
 	epoll_ctl(admission->epoll.fd, EPOLL_CTL_DEL, seat->socket.fd, NULL);
-	if (seat->pid_fd < 0)
+	if (seat->pid.fd < 0)
 		return;
-	epoll_ctl(admission->epoll.fd, EPOLL_CTL_DEL, seat->pid_fd, NULL);
-	close(seat->pid_fd);
-	seat->pid_fd = -1;
+	epoll_ctl(admission->epoll.fd, EPOLL_CTL_DEL, seat->pid.fd, NULL);
+	peal__fork_forget(&seat->pid, true);
 }
 
 static void send_error(const struct peal__seat *seat, int code,
@@ -144,7 +144,7 @@ void peal__seat_clear(struct peal__admission *admission,
 		free_slot(admission, seat);
 	peal__fork_forget(&seat->socket, true);
 	*seat = (struct peal__seat){
-		.serial = serial, .socket.fd = -1, .pid_fd = -1};
+		.serial = serial, .socket.fd = -1, .pid.fd = -1};
 	admission->seat_count--;
 	peal__admission_show(admission);
 }

@@ -32,8 +32,7 @@ enum peal__seat_phase {
 struct peal__seat {
 	enum peal__seat_phase phase;
 	uint32_t serial; /* of this use of the seat, against stale events */
-	struct peal__fork_fd socket;
-	int pid_fd;
+	struct peal__fork_fd socket, pid;
 	struct peal_peer_info info;
 	uint64_t deadline_ns;
 	struct peal__slot *slot; /* or NULL */
@@ -47,7 +46,7 @@ struct peal__admission {
 	struct peal_consumer_options options; /* lists and name are ours */
 	char path[PEAL__PATH_BYTES];          /* empty: a given listener */
 	struct peal__fork_fd lock, listener, epoll, wake, timer;
-	int region_fds[PEAL__REGION_COUNT];
+	struct peal__fork_fd regions[PEAL__REGION_COUNT];
 
 	struct peal__seat *seats;
 	uint32_t seat_max;
