@@ -209,12 +209,18 @@ static bool was_replaced(int fd, const char *path)
 }
 
 /* 0 with the lock, 1 to try again, or -errno. */
-static int try_lock(const char *lock, int *ret_lock_fd)
+static int try_lock(const char *lock, int *ret_lock_fd, bool *ret_is_new)
 {
+	const int flags = O_RDWR | O_CLOEXEC | O_NOFOLLOW;
 	struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
-	int error;
-	int fd = open(lock, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	int error, fd = open(lock, flags | O_CREAT | O_EXCL, 0600);
 
+	*ret_is_new = fd >= 0;
+	if (fd < 0 && errno == EEXIST) {
+		fd = open(lock, flags);
+		if (fd < 0 && errno == ENOENT)
+			return 1; /* its owner has closed between the two */
+	}
 	if (fd < 0)
 		return -errno;
 	if (fcntl(fd, F_OFD_SETLK, &whole) != 0) {
@@ -239,10 +245,11 @@ int peal__name_lock(const char *path, int *ret_lock_fd,
 	char lock[PEAL__PATH_BYTES + 8];
 	struct stat status;
 	int error = 1, fd = -1;
+	bool is_new = false;
 
 	lock_path(path, lock);
 	for (int tries = 0; error == 1 && tries < LOCK_TRIES; tries++)
-		error = try_lock(lock, &fd);
+		error = try_lock(lock, &fd, &is_new);
 	if (error == 1)
 		error = -EADDRINUSE;
 	if (error == -EADDRINUSE)
@@ -259,6 +266,8 @@ int peal__name_lock(const char *path, int *ret_lock_fd,
 		        : unlink(path) != 0       ? -errno
 		                                  : 0;
 		if (error < 0) {
+			if (is_new) /* else it is not known to be one of ours */
+				unlink(lock);
 			close(fd);
 			return peal__fail(failure, error,
 			                  "%.90s exists and is no socket of a "

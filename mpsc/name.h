@@ -59,7 +59,8 @@ int peal__name_directory(unsigned int index, char path[PEAL__PATH_BYTES]);
 
 /*
  * Take the name at @path: lock it, and remove the socket of a dead owner. The
- * lock is the descriptor, close-on-exec. 0, or -EADDRINUSE, -errno.
+ * lock is the descriptor, close-on-exec. 0, or -EADDRINUSE, -errno; a refusal
+ * leaves no file that was not there before.
  */
 int peal__name_lock(const char *path, int *ret_lock_fd,
                     struct peal_failure *failure);
