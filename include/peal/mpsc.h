@@ -98,8 +98,13 @@ struct peal_consumer_options {
 	const uint32_t *allow_gid;
 	size_t allow_gid_count;
 
-	/* A listening SOCK_SEQPACKET socket (systemd's) to use, or -1. It
-	 * stays the caller's, and @name is then a label only. */
+	/*
+	 * A listening SOCK_SEQPACKET socket (systemd's, with Accept=no) to use,
+	 * or -1. It stays the caller's and open, and @name is then a label
+	 * only. Whoever has the socket finds it changed: O_NONBLOCK is set, as
+	 * by NonBlocking=yes, and listen(2) is called once more, which makes us
+	 * the process that clients see.
+	 */
 	int listen_fd;
 
 	struct peal_failure *ret_failure; /* or NULL */
