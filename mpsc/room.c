@@ -141,8 +141,10 @@ int peal_producer_prepare(struct peal_producer *producer, size_t bytes)
 		return -ESTALE;
 	if (producer->options.wait_mode != PEAL_WAIT_FD)
 		return -EINVAL;
+	/* Who has been told of the loss is not to ask claim again at once: it
+	 * would find nobody to attach to, and a loop would not rest. */
 	if (producer->lost != 0)
-		return 1;
+		return producer->told ? producer->lost : 1;
 	if (bytes > peal_producer_message_max(producer))
 		return -EMSGSIZE;
 	peal_doorbell_look(&producer->sleeper);

@@ -317,9 +317,15 @@ PEAL_API size_t peal_producer_message_max(const struct peal_producer *producer);
  *
  * fd: the descriptor, or -EINVAL (futex mode).
  * prepare: 1, there is room (or an error to be had from claim), do not block;
- * 0, armed, you may block; -EMSGSIZE, -EINVAL.
+ * 0, armed, you may block; -EMSGSIZE, -EINVAL; -ECONNRESET, -ESHUTDOWN, -EPROTO
+ * when the consumer is lost and this has been told.
  * dispatch: disarms and takes the wake bytes. 0, or -ECONNRESET, -ESHUTDOWN,
  * -EPROTO.
+ *
+ * While the consumer is lost there is no descriptor and nothing to wait for.
+ * With reconnect it is the next claim that attaches, or is -ECONNREFUSED: make
+ * it when a timer of the loop says so, and after it ask for the descriptor
+ * again, which is another one.
  */
 PEAL_API int peal_producer_fd(const struct peal_producer *producer);
 PEAL_API int peal_producer_prepare(struct peal_producer *producer,
