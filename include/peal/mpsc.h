@@ -209,8 +209,10 @@ struct peal_consumer_stats {
 	uint64_t dropped_bytes;  /* in the rings of the evicted, unread */
 	uint64_t sleep_count;    /* times the consumer slept */
 };
+PEAL__BEGIN_SAME_NAME
 PEAL_API int peal_consumer_stats(const struct peal_consumer *consumer,
                                  struct peal_consumer_stats *ret_stats);
+PEAL__END_SAME_NAME
 
 /*
  * Close: the name is free, every producer gets -ESHUTDOWN, messages not peeked
@@ -341,8 +343,10 @@ struct peal_producer_stats {
 	uint64_t lost_bytes; /* of frames that a dead consumer never released */
 	struct peal_peer self; /* how the consumer names us */
 };
+PEAL__BEGIN_SAME_NAME
 PEAL_API int peal_producer_stats(const struct peal_producer *producer,
                                  struct peal_producer_stats *ret_stats);
+PEAL__END_SAME_NAME
 
 /*
  * Say good-bye; what was published is still delivered, unpublished claims are
