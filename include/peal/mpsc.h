@@ -463,7 +463,7 @@ static inline void peal__consumer_release(struct peal_consumer *consumer,
 	 * another generation or slot than the one whose ring this is. */
 	if (PEAL_LIKELY(message->peer.slot_index == hot->peer.slot_index &&
 	                message->peer.generation == hot->peer.generation)) {
-		peal_ring_release(rx, message->peal__end);
+		peal_ring_release(rx, message);
 		if (PEAL_LIKELY(rx->released - rx->told < hot->tell_bytes))
 			return;
 	}
