@@ -295,8 +295,10 @@ struct peal_part {
  * returns how many were published.
  *
  * 0 (or that count), or the errors of peal_producer_claim(), which send_batch
- * returns when nothing was published: a smaller count tells that there was one,
- * and the next call tells which.
+ * returns when nothing was published. A smaller count tells that the message of
+ * that number met one, also that it is too large for the ring (-EMSGSIZE): those
+ * before it were published all the same, and the next call, with what is left,
+ * tells which.
  */
 PEAL_API PEAL_MUST_CHECK int peal_producer_send(struct peal_producer *producer,
                                                 const void *data, size_t bytes,
