@@ -3,10 +3,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
+
+#define CGROUP_ROOT "/sys/fs/cgroup"
 
 int peal__file_read(const char *path, char *text, size_t text_bytes)
 {
@@ -89,12 +93,20 @@ static int find_group(const char *controller, const char *root, char *directory,
 int peal__file_cgroup_directory(const char *controller, char *directory,
                                 size_t directory_bytes, size_t *ret_root_bytes)
 {
+	struct statfs status;
 	char root[64];
 
-	snprintf(root, sizeof(root), "/sys/fs/cgroup/%s", controller);
+	snprintf(root, sizeof(root), CGROUP_ROOT "/%s", controller);
 	if (find_group(controller, root, directory, directory_bytes,
 	               ret_root_bytes) == 0)
 		return 0;
-	return find_group("", "/sys/fs/cgroup", directory, directory_bytes,
+	/* Where both hierarchies are mounted, the unified one is beside the
+	 * others; in a unified one that name would be somebody's group. */
+	if (statfs(CGROUP_ROOT, &status) == 0 &&
+	    status.f_type != CGROUP2_SUPER_MAGIC &&
+	    find_group("", CGROUP_ROOT "/unified", directory, directory_bytes,
+	               ret_root_bytes) == 0)
+		return 0;
+	return find_group("", CGROUP_ROOT, directory, directory_bytes,
 	                  ret_root_bytes);
 }

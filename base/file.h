@@ -16,7 +16,8 @@ int peal__file_read(const char *path, char *text, size_t text_bytes);
 
 /*
  * The directory of this process's cgroup for @controller ("cpu", "memory"),
- * of the unified hierarchy or of the older one, whichever is mounted.
+ * of the older hierarchy where it is mounted there, else of the unified one,
+ * also where that is mounted beside the older ones.
  * @ret_root_bytes is the length of the mount point within it. 0 or -ENOENT.
  */
 int peal__file_cgroup_directory(const char *controller, char *directory,

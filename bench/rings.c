@@ -102,7 +102,7 @@ static inline int rings_take(struct rings *rings,
 		return 1;
 	bench_copy(rings->target, message->data, rings->payload_bytes);
 	bench_touch(rings->target);
-	peal_ring_release(&rings->rx, rings->rx.head);
+	peal_ring_release(&rings->rx, message);
 	/* The writer need not be told of every single message. */
 	if (rings->rx.released - rings->rx.told >= rings->rx.capacity_bytes / 8)
 		peal_ring_tell(&rings->rx);

@@ -11,15 +11,26 @@
 #include "doorbell/futex.h"
 #include "doorbell/spin.h"
 
-/* One byte on the control socket; a full queue has been rung already. */
-static void ring_socket(int fd)
+/*
+ * One byte on the control socket. False if it has to be tried again.
+ *
+ * EAGAIN: bytes of ours are unread, so it polls readable already.
+ * EPIPE, ECONNRESET: the sleeper has gone. Whoever watches the socket for that,
+ *	admission or the producer, sees it hang up; there is nobody to wake.
+ * Anything else (ENOMEM, ENOBUFS) says nothing of the sleeper: this arming
+ *	counts as not rung, and the next announcement rings it.
+ */
+static bool ring_socket(int fd)
 {
 	static const unsigned char wake = PEAL__DOORBELL_WAKE_BYTE;
 	int saved_errno = errno;
+	bool rung = fd < 0 ||
+	            send(fd, &wake, sizeof(wake),
+	                 MSG_DONTWAIT | MSG_NOSIGNAL) == sizeof(wake) ||
+	            errno == EAGAIN || errno == EPIPE || errno == ECONNRESET;
 
-	if (fd >= 0)
-		send(fd, &wake, sizeof(wake), MSG_DONTWAIT | MSG_NOSIGNAL);
 	errno = saved_errno;
+	return rung;
 }
 
 void peal__doorbell_ring_armed(struct peal_ringer *ringer, uint64_t arm)
@@ -33,8 +44,8 @@ void peal__doorbell_ring_armed(struct peal_ringer *ringer, uint64_t arm)
 		__atomic_fetch_add(ringer->seq, 1, __ATOMIC_RELEASE);
 		PEAL__HOOK("ring: bumped");
 		peal__futex_wake(ringer->seq, ringer->is_clients ? 1 : INT_MAX);
-	} else if (mode != PEAL_DOORBELL_CLOSED) {
-		ring_socket(ringer->fd);
+	} else if (mode != PEAL_DOORBELL_CLOSED && !ring_socket(ringer->fd)) {
+		return;
 	}
 	PEAL__HOOK("ring: woken");
 	ringer->my_last = arm;

@@ -354,8 +354,7 @@ static void free_all(struct peal__admission *admission, bool forked)
 	peal__fork_forget(&admission->timer, true);
 	peal__fork_forget(&admission->lock, true);
 	for (int i = 0; i < PEAL__REGION_COUNT; i++)
-		if (admission->region_fds[i] >= 0)
-			close(admission->region_fds[i]);
+		peal__fork_forget(&admission->regions[i], true);
 	free((void *)(uintptr_t)admission->options.allow_uid);
 	free((void *)(uintptr_t)admission->options.allow_gid);
 	free(admission->seats);
@@ -385,10 +384,11 @@ allocate(struct peal_consumer *consumer,
 	admission->options.ret_failure = NULL;
 	admission->seat_max = consumer->slot_max + PEAL__SPARE_SEATS;
 	admission->due_ns = PEAL__NEVER;
+	admission->overflow_uid = peal__grant_overflow_uid();
 	admission->lock.fd = admission->listener.fd = -1;
 	admission->epoll.fd = admission->wake.fd = admission->timer.fd = -1;
 	for (int i = 0; i < PEAL__REGION_COUNT; i++)
-		admission->region_fds[i] = -1;
+		admission->regions[i].fd = -1;
 	admission->seats =
 		calloc(admission->seat_max, sizeof(*admission->seats));
 	admission->options.allow_uid =
@@ -427,13 +427,16 @@ int peal__admission_open(struct peal_consumer *consumer,
 	error = open_descriptors(admission, &consumer->notify_fd);
 	/* Before the thread: somebody may wait for us to come up already. */
 	consumer->admission = admission;
-	memcpy(admission->region_fds, region_fds,
-	       sizeof(admission->region_fds));
+	for (int i = 0; i < PEAL__REGION_COUNT; i++) {
+		admission->regions[i].fd = region_fds[i];
+		peal__fork_watch(&admission->regions[i]);
+	}
 	if (error == 0 && consumer->wait_mode == PEAL_WAIT_FUTEX)
 		error = start_thread(admission);
 	if (error < 0) {
 		for (int i = 0; i < PEAL__REGION_COUNT; i++)
-			admission->region_fds[i] = -1; /* the caller's */
+			peal__fork_forget(&admission->regions[i],
+			                  false); /* the caller's */
 		free_all(admission, false);
 		consumer->admission = NULL;
 		return peal__fail(failure, error, "cannot start admission: %s",

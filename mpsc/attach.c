@@ -28,11 +28,14 @@ static struct peal__segment_shape shape_of(const struct peal__welcome *welcome)
 	};
 }
 
+/* What the layout calls a page is the beginning of one where they are larger. */
 static int map_page(int fd, uint64_t bytes, uint32_t flags,
                     struct peal_shm_mapping *mapping)
 {
-	struct peal_shm_span span = {0, bytes, 1};
-	int error = peal_shm_check(fd, bytes);
+	uint64_t page_bytes = peal_shm_page_bytes(0);
+	struct peal_shm_span span = {0, bytes < page_bytes ? page_bytes : bytes,
+	                             1};
+	int error = peal_shm_check(fd, span.bytes);
 
 	return error < 0
 	               ? error

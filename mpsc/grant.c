@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/failure.h"
+#include "base/file.h"
 #include "base/hooks.h"
 #include "base/random.h"
 #include "base/read.h"
@@ -13,7 +15,20 @@
 
 /* Of the ring for answers to the server's own calls. */
 #define LANE_BYTES (UINT64_C(16) << 10)
-#define OVERFLOW_UID 65534 /* a user that has no name in our namespace */
+
+#define OVERFLOW_UID_FILE "/proc/sys/kernel/overflowuid"
+#define OVERFLOW_UID 65534 /* what it says unless somebody changed it */
+
+uint32_t peal__grant_overflow_uid(void)
+{
+	char text[32], *end;
+	unsigned long uid;
+
+	if (peal__file_read(OVERFLOW_UID_FILE, text, sizeof(text)) <= 0)
+		return OVERFLOW_UID;
+	uid = strtoul(text, &end, 10);
+	return end == text || uid > UINT32_MAX ? OVERFLOW_UID : (uint32_t)uid;
+}
 
 static bool contains(const uint32_t *ids, size_t count, uint32_t id)
 {
@@ -38,16 +53,18 @@ static bool is_trusted(const struct peal_peer_info *info)
 	return info->uid == geteuid();
 }
 
-/* How many seats this user has, the one that asks not counted. */
+/* How many seats this user has, or how many of them with a slot; the one that
+ * asks is not counted. */
 static uint32_t seats_of(const struct peal__admission *admission,
-                         const struct peal__seat *asking)
+                         const struct peal__seat *asking, bool with_slot)
 {
 	uint32_t count = 0;
 
 	for (uint32_t i = 0; i < admission->seat_max; i++) {
 		const struct peal__seat *seat = &admission->seats[i];
 
-		if (seat != asking && seat->slot != NULL &&
+		if (seat != asking && seat->phase != PEAL__SEAT_EMPTY &&
+		    (seat->slot != NULL || !with_slot) &&
 		    seat->info.uid == asking->info.uid)
 			count++;
 	}
@@ -113,7 +130,7 @@ static int check_caps(const struct peal__admission *admission,
 		                  "the server has all of its %u slots taken; "
 		                  "raise %s_max",
 		                  options->producer_max, people(admission));
-	if (uid_max != 0 && seats_of(admission, seat) >= uid_max)
+	if (uid_max != 0 && seats_of(admission, seat, true) >= uid_max)
 		return peal__fail(failure, -EBUSY,
 		                  "user %u has all of the %u slots that one "
 		                  "user may have; raise %s_per_uid_max",
@@ -153,7 +170,7 @@ static bool has_observers_enough(const struct peal__admission *admission)
 
 	for (uint32_t i = 0; i < admission->seat_max; i++)
 		count += admission->seats[i].phase == PEAL__SEAT_OBSERVER;
-	return count >= PEAL__SPARE_SEATS / 2;
+	return count >= PEAL__OBSERVER_MAX;
 }
 
 static void grant_observer(struct peal__admission *admission,
@@ -172,7 +189,7 @@ static void grant_observer(struct peal__admission *admission,
 			"eight observers look at this server already");
 		return;
 	}
-	if (welcome(seat, &answer, &admission->region_fds[PEAL__REGION_STATUS],
+	if (welcome(seat, &answer, &admission->regions[PEAL__REGION_STATUS].fd,
 	            1) < 0) {
 		peal__seat_refuse(admission, seat, 0, NULL);
 		return;
@@ -195,14 +212,17 @@ static int grant_slot(struct peal__admission *admission,
 		.nonce = hello->nonce,
 		.flags = trusted ? PEAL__WELCOME_TRUSTED : 0,
 	};
+	struct peal__fork_fd segment = {.fd = -1};
 	int fds[3], error;
 
 	if (!trusted)
 		flags &= ~(uint32_t)PEAL_MEMORY_HUGE;
 	error = peal__segment_open(slot, flags, admission->options.numa_node,
-	                           &fds[1], failure);
+	                           &segment.fd, failure);
 	if (error < 0)
 		return error;
+	/* As large as a ring may be: no child is to keep it alive. */
+	peal__fork_watch(&segment);
 	answer.page_bytes = (uint32_t)slot->shape.page_bytes;
 	answer.request_ring_bytes = slot->shape.rings[PEAL__RING_REQUEST].bytes;
 	answer.request_start = slot->shape.rings[PEAL__RING_REQUEST].start;
@@ -219,10 +239,11 @@ static int grant_slot(struct peal__admission *admission,
 	/* The rings alone, as the cap has them: the sum stays below it. */
 	admission->segment_total_bytes +=
 		peal__segment_ring_bytes(&slot->shape);
-	fds[0] = admission->region_fds[PEAL__REGION_ARM];
-	fds[2] = admission->region_fds[PEAL__REGION_BELL];
+	fds[0] = admission->regions[PEAL__REGION_ARM].fd;
+	fds[1] = segment.fd;
+	fds[2] = admission->regions[PEAL__REGION_BELL].fd;
 	error = welcome(seat, &answer, fds, trusted ? 3 : 2);
-	close(fds[1]);
+	peal__fork_forget(&segment, true);
 	return error < 0 ? peal__fail(failure, error, "WELCOME was not read")
 	                 : 0;
 }
@@ -233,6 +254,10 @@ wished_shape(const struct peal__admission *admission,
              const struct peal__hello *hello)
 {
 	uint64_t usual = admission->options.ring_default_bytes;
+	uint64_t page_bytes = peal_shm_page_bytes(
+		admission->options.memory_flags & PEAL_MEMORY_HUGE
+			? PEAL_SHM_HUGE
+			: 0);
 	struct peal__segment_shape shape = {0};
 
 	shape.rings[PEAL__RING_REQUEST].bytes =
@@ -243,10 +268,8 @@ wished_shape(const struct peal__admission *admission,
 	shape.rings[PEAL__RING_RESPONSE].bytes =
 		hello->response_ring_bytes == 0 ? usual
 						: hello->response_ring_bytes;
-	shape.rings[PEAL__RING_LANE].bytes = LANE_BYTES;
-	if (admission->options.memory_flags & PEAL_MEMORY_HUGE)
-		shape.rings[PEAL__RING_LANE].bytes =
-			peal_shm_page_bytes(PEAL_SHM_HUGE);
+	shape.rings[PEAL__RING_LANE].bytes =
+		page_bytes > LANE_BYTES ? page_bytes : LANE_BYTES;
 	return shape;
 }
 
@@ -274,16 +297,28 @@ int peal__grant_check(const struct peal__admission *admission,
                       const struct peal__seat *seat,
                       struct peal_failure *failure)
 {
-	if (seat->info.uid == OVERFLOW_UID)
+	uint32_t uid_max = admission->options.producer_per_uid_max;
+
+	if (seat->info.uid == admission->overflow_uid)
 		return peal__fail(
 			failure, -EACCES,
-			"user 65534 may be anybody whom this user "
-			"namespace has no number for; use another one");
+			"user %u may be anybody whom this user "
+			"namespace has no number for; use another one",
+			seat->info.uid);
 	if (!is_allowed(&admission->options, &seat->info))
 		return peal__fail(failure, -EACCES,
 		                  "user %u is not allowed here; see allow_uid "
 		                  "and allow_gid",
 		                  seat->info.uid);
+	/* Nobody has said yet what it wants to be, and to be silent for a
+	 * second is cheap: without this one user could have all seats. */
+	if (uid_max != 0 &&
+	    seats_of(admission, seat, false) >= uid_max + PEAL__OBSERVER_MAX)
+		return peal__fail(failure, -EBUSY,
+		                  "user %u has all of the %u connections that "
+		                  "one user may have; raise "
+		                  "producer_per_uid_max",
+		                  seat->info.uid, uid_max + PEAL__OBSERVER_MAX);
 	return 0;
 }
 

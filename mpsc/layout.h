@@ -11,6 +11,9 @@
  *	status       the server writes, observers read
  *	             [ server ][ slot 0 ][ slot 1 ] ...
  *
+ * The sizes below are the least ones: where pages are larger than 4 KiB, so are
+ * the regions, the header of a segment and the smallest ring. Offsets stay.
+ *
  * A line (64 bytes) has one writer, or is written only when somebody sleeps.
  *
  * Callers: mpsc only.

@@ -81,6 +81,9 @@ static int take_listener(int given_fd, struct peal_failure *failure,
 	fd = fcntl(given_fd, F_DUPFD_CLOEXEC, 0);
 	if (fd < 0)
 		return peal__fail(failure, -errno, "no descriptor to be had");
+	/* A copy has no flag of its own, so this is the caller's as well; nor
+	 * is there an accept(2) that does not block otherwise. To poll first is
+	 * not enough where several processes have the socket. */
 	fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
 	refuse_descriptors(fd);
 	/* Clients are told who listened: that is us now, and no longer the

@@ -22,6 +22,7 @@ struct place {
 	char path[PEAL__PATH_BYTES];
 	bool must_be_ours; /* in /tmp anybody may make it before us */
 	mode_t mode;
+	const char *variable; /* whose value no path can begin with; or NULL */
 };
 
 static bool is_name_byte(char byte)
@@ -65,15 +66,17 @@ int peal__name_check(const char *name, struct peal_failure *failure)
 	return 0;
 }
 
-static bool fill_place(struct place *place, bool must_be_ours, mode_t mode,
-                       const char *format, const char *text)
+/* A place that is too long is no reason to take another one in silence. */
+static struct place make_place(bool must_be_ours, mode_t mode,
+                               const char *format, const char *text,
+                               const char *variable)
 {
-	int bytes;
+	struct place place = {.must_be_ours = must_be_ours, .mode = mode};
+	int bytes = snprintf(place.path, sizeof(place.path), format, text);
 
-	place->must_be_ours = must_be_ours;
-	place->mode = mode;
-	bytes = snprintf(place->path, sizeof(place->path), format, text);
-	return bytes > 0 && (size_t)bytes < sizeof(place->path);
+	if (bytes < 0 || (size_t)bytes >= sizeof(place.path))
+		place.variable = variable;
+	return place;
 }
 
 /* The directories that apply to this user, best first; returns how many. */
@@ -84,20 +87,28 @@ static unsigned int find_places(struct place places[PEAL__NAME_DIRECTORY_MAX])
 	char uid[16];
 	unsigned int count = 0;
 
-	if (chosen != NULL && *chosen != '\0' &&
-	    fill_place(&places[count], false, 0700, "%s", chosen))
-		count++;
+	if (chosen != NULL && *chosen != '\0')
+		places[count++] = make_place(false, 0700, "%s", chosen,
+		                             "PEAL_RUNTIME_DIR");
 	if (geteuid() != 0) {
 		snprintf(uid, sizeof(uid), "%u", (unsigned int)geteuid());
-		if (runtime != NULL && *runtime == '/' &&
-		    fill_place(&places[count], true, 0700, "%s/peal", runtime))
-			count++;
-		if (fill_place(&places[count], true, 0700, "/tmp/peal-%s", uid))
-			count++;
+		if (runtime != NULL && *runtime == '/')
+			places[count++] = make_place(true, 0700, "%s/peal",
+			                             runtime,
+			                             "XDG_RUNTIME_DIR");
+		places[count++] =
+			make_place(true, 0700, "/tmp/peal-%s", uid, "");
 	}
-	if (fill_place(&places[count], false, 0755, "%s", SYSTEM_DIRECTORY))
-		count++;
+	places[count++] = make_place(false, 0755, "%s", SYSTEM_DIRECTORY, "");
 	return count;
+}
+
+static int fail_place(const struct place *place, struct peal_failure *failure)
+{
+	return peal__fail(failure, -EINVAL,
+	                  "$%s is too long for the path of a socket, which has "
+	                  "%d bytes at most",
+	                  place->variable, PEAL__PATH_BYTES - 1);
 }
 
 /* Is it a directory, and nobody else's where that matters? 0 or -errno. */
@@ -121,10 +132,16 @@ int peal__name_directory(unsigned int index, char path[PEAL__PATH_BYTES])
 {
 	struct place places[PEAL__NAME_DIRECTORY_MAX];
 
-	if (index >= find_places(places))
-		return -ENOENT;
-	strcpy(path, places[index].path);
-	return 0;
+	unsigned int count = find_places(places);
+
+	for (unsigned int i = 0; i < count; i++) {
+		/* No socket can be there, so there is nothing to find. */
+		if (places[i].variable != NULL || index-- > 0)
+			continue;
+		strcpy(path, places[i].path);
+		return 0;
+	}
+	return -ENOENT;
 }
 
 static int join(const char *directory, const char *name,
@@ -155,6 +172,8 @@ int peal__name_for_server(const char *name, char path[PEAL__PATH_BYTES],
 	}
 	/* The first that applies: root has no places of a user's. */
 	find_places(places);
+	if (places[0].variable != NULL)
+		return fail_place(&places[0], failure);
 	if (mkdir(places[0].path, places[0].mode) != 0 && errno != EEXIST)
 		return peal__fail(failure, -errno, "cannot make %.90s: %s",
 		                  places[0].path, strerrordesc_np(errno));
@@ -184,6 +203,8 @@ int peal__name_for_client(const char *name, unsigned int index,
 	}
 	if (index >= find_places(places))
 		return -ENOENT;
+	if (places[index].variable != NULL)
+		return fail_place(&places[index], failure);
 	/* A directory that is missing has no server, and one that somebody
 	 * else made has none of ours: the socket's path is left to fail. */
 	if (check_place(&places[index]) == -EACCES)
@@ -209,12 +230,18 @@ static bool was_replaced(int fd, const char *path)
 }
 
 /* 0 with the lock, 1 to try again, or -errno. */
-static int try_lock(const char *lock, int *ret_lock_fd)
+static int try_lock(const char *lock, int *ret_lock_fd, bool *ret_is_new)
 {
+	const int flags = O_RDWR | O_CLOEXEC | O_NOFOLLOW;
 	struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
-	int error;
-	int fd = open(lock, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	int error, fd = open(lock, flags | O_CREAT | O_EXCL, 0600);
 
+	*ret_is_new = fd >= 0;
+	if (fd < 0 && errno == EEXIST) {
+		fd = open(lock, flags);
+		if (fd < 0 && errno == ENOENT)
+			return 1; /* its owner has closed between the two */
+	}
 	if (fd < 0)
 		return -errno;
 	if (fcntl(fd, F_OFD_SETLK, &whole) != 0) {
@@ -239,10 +266,11 @@ int peal__name_lock(const char *path, int *ret_lock_fd,
 	char lock[PEAL__PATH_BYTES + 8];
 	struct stat status;
 	int error = 1, fd = -1;
+	bool is_new = false;
 
 	lock_path(path, lock);
 	for (int tries = 0; error == 1 && tries < LOCK_TRIES; tries++)
-		error = try_lock(lock, &fd);
+		error = try_lock(lock, &fd, &is_new);
 	if (error == 1)
 		error = -EADDRINUSE;
 	if (error == -EADDRINUSE)
@@ -259,6 +287,8 @@ int peal__name_lock(const char *path, int *ret_lock_fd,
 		        : unlink(path) != 0       ? -errno
 		                                  : 0;
 		if (error < 0) {
+			if (is_new) /* else it is not known to be one of ours */
+				unlink(lock);
 			close(fd);
 			return peal__fail(failure, error,
 			                  "%.90s exists and is no socket of a "

@@ -41,7 +41,8 @@ int peal__name_check(const char *name, struct peal_failure *failure);
 
 /*
  * The path at which a server of this name listens; makes the directory when it
- * is missing. 0, -EINVAL, -EACCES (somebody else's directory), -errno.
+ * is missing. 0, -EINVAL (also: its directory, from the environment, is too
+ * long for a socket's path), -EACCES (somebody else's directory), -errno.
  */
 int peal__name_for_server(const char *name, char path[PEAL__PATH_BYTES],
                           struct peal_failure *failure);
@@ -54,12 +55,14 @@ int peal__name_for_client(const char *name, unsigned int index,
                           char path[PEAL__PATH_BYTES],
                           struct peal_failure *failure);
 
-/* The @index-th directory a client looks into; 0 or -ENOENT. */
+/* The @index-th directory a client looks into; 0 or -ENOENT. One that is too
+ * long to hold a socket is passed over. */
 int peal__name_directory(unsigned int index, char path[PEAL__PATH_BYTES]);
 
 /*
  * Take the name at @path: lock it, and remove the socket of a dead owner. The
- * lock is the descriptor, close-on-exec. 0, or -EADDRINUSE, -errno.
+ * lock is the descriptor, close-on-exec. 0, or -EADDRINUSE, -errno; a refusal
+ * leaves no file that was not there before.
  */
 int peal__name_lock(const char *path, int *ret_lock_fd,
                     struct peal_failure *failure);

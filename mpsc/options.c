@@ -43,6 +43,16 @@ static int check_rings(const struct peal_consumer_options *known)
 	return error;
 }
 
+/* A ring has whole pages, and a program need not know how large they are on the
+ * machine that it will run on. */
+static void round_up(uint64_t *ring_bytes)
+{
+	uint64_t page_bytes = peal_shm_page_bytes(0);
+
+	if (*ring_bytes < page_bytes)
+		*ring_bytes = page_bytes;
+}
+
 static int check_consumer(const struct peal_consumer_options *known)
 {
 	struct peal_failure *failure = known->ret_failure;
@@ -96,12 +106,19 @@ int peal__consumer_options_check(const struct peal_consumer_options *given,
 	return error < 0 ? error : peal__consumer_options_check_known(known);
 }
 
-int peal__consumer_options_check_known(
-	const struct peal_consumer_options *known)
+int peal__consumer_options_check_known(struct peal_consumer_options *known)
 {
 	int error = check_consumer(known);
 
-	return error < 0 ? error : check_rings(known);
+	if (error == 0)
+		error = check_rings(known);
+	if (error < 0)
+		return error;
+	round_up(&known->ring_min_bytes);
+	round_up(&known->ring_default_bytes);
+	round_up(&known->ring_max_bytes);
+	round_up(&known->segment_total_max_bytes);
+	return 0;
 }
 
 static int check_producer(const struct peal_producer_options *known)
@@ -135,5 +152,9 @@ int peal__producer_options_check(const struct peal_producer_options *given,
 			: NULL;
 	int error = peal__options_take(known, sizeof(*known), given, failure);
 
-	return error < 0 ? error : check_producer(known);
+	if (error == 0)
+		error = check_producer(known);
+	if (error == 0 && known->ring_bytes != 0)
+		round_up(&known->ring_bytes);
+	return error;
 }

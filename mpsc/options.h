@@ -15,8 +15,7 @@
 int peal__consumer_options_check(const struct peal_consumer_options *given,
                                  struct peal_consumer_options *known);
 /* The second half of it. */
-int peal__consumer_options_check_known(
-	const struct peal_consumer_options *known);
+int peal__consumer_options_check_known(struct peal_consumer_options *known);
 int peal__producer_options_check(const struct peal_producer_options *given,
                                  struct peal_producer_options *known);
 

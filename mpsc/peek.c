@@ -95,7 +95,7 @@ void peal__consumer_release_slowly(struct peal_consumer *consumer,
 	 * looked at; another's message has another generation. */
 	if (!slot->known || slot->peer.generation != message->peer.generation)
 		return;
-	peal_ring_release(&slot->rx, message->peal__end);
+	peal_ring_release(&slot->rx, message);
 	peal__drain_released(consumer, slot);
 }
 

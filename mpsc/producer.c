@@ -11,6 +11,8 @@
 #include "doorbell/lifeline.h"
 #include "mpsc/connect.h"
 #include "mpsc/options.h"
+#include "mpsc/wire.h"
+#include "shm/pass.h"
 
 /* How often a server that has no lifeline is looked at. */
 #define LOOK_NS (10 * PEAL__NS_PER_MS)
@@ -43,6 +45,7 @@ static void take_connection(struct peal_producer *producer)
 	producer->looked_ticks = peal__cpu_ticks();
 	producer->cpu = -1;
 	producer->lost = 0;
+	producer->last_word = 0;
 	producer->connection.socket.broken = &producer->hot.is_broken;
 	producer->hot.is_broken = 0;
 	producer->told = false;
@@ -147,6 +150,25 @@ static bool has_closed(const struct peal_producer *producer)
 	return (arm & PEAL_DOORBELL_MODE_MASK) == PEAL_DOORBELL_CLOSED;
 }
 
+void peal__producer_hear(struct peal_producer *producer)
+{
+	union peal__packet packet;
+	int got;
+
+	while ((got = peal__pass_receive(producer->connection.socket.fd,
+	                                 &packet, sizeof(packet), NULL,
+	                                 NULL)) >= 0)
+		if (peal__wire_check(&packet, (size_t)got) == PEAL__WIRE_ERROR)
+			producer->last_word = packet.error.code;
+}
+
+/* A server that hung up has either died, or told us before why we had to go. */
+static int why_it_hung_up(struct peal_producer *producer)
+{
+	peal__producer_hear(producer);
+	return producer->last_word == -EPROTO ? -EPROTO : -ECONNRESET;
+}
+
 int peal__producer_look(struct peal_producer *producer)
 {
 	bool has_gone;
@@ -159,7 +181,7 @@ int peal__producer_look(struct peal_producer *producer)
 	/* In this order: a server that closes says so before it hangs up. */
 	if (has_closed(producer))
 		return lose(producer, -ESHUTDOWN);
-	return has_gone ? lose(producer, -ECONNRESET) : 0;
+	return has_gone ? lose(producer, why_it_hung_up(producer)) : 0;
 }
 
 bool peal__producer_look_is_due(struct peal_producer *producer)

@@ -26,7 +26,8 @@ struct peal_producer {
 	uint64_t looked_released; /* how far it had released then */
 	uint64_t look_ticks;      /* how long that holds */
 	int32_t cpu;
-	int lost; /* why there is no connection any more; 0: there is */
+	int lost;      /* why there is no connection any more; 0: there is */
+	int last_word; /* the code of the server's ERROR; 0: none came */
 
 	/* waiting for room */
 	struct peal_sleeper sleeper;
@@ -52,17 +53,21 @@ peal__producer_was_forked(const struct peal_producer *producer)
 	                     peal__fork_generation());
 }
 
-/* Why a producer is broken: -ESTALE, -ECONNRESET or -ESHUTDOWN; 0: it is not. */
+/* Why a producer is broken: -ESTALE or why it is lost; 0: it is not. */
 static inline int peal__producer_error(const struct peal_producer *producer)
 {
 	return peal__producer_was_forked(producer) ? -ESTALE : producer->lost;
 }
 
 /*
- * Is the server there? 0, -ECONNRESET, -ESHUTDOWN. One system call. The caller
- * who passes the error on is the one who tells.
+ * Is the server there? 0, or -ECONNRESET (it died), -ESHUTDOWN (it closed),
+ * -EPROTO (it sent us away). One system call, as long as it is. The caller who
+ * passes the error on is the one who tells.
  */
 int peal__producer_look(struct peal_producer *producer);
+
+/* Take what lies on the socket: wake bytes, and the server's last word. */
+void peal__producer_hear(struct peal_producer *producer);
 
 /*
  * Is it time for that? Answered without a system call, since a full ring comes

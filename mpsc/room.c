@@ -5,8 +5,6 @@
 #include "base/hooks.h"
 #include "base/read.h"
 #include "mpsc/producer.h"
-#include "mpsc/wire.h"
-#include "shm/pass.h"
 
 /* How long a producer sleeps before it looks whether its server is there. */
 #define SLEEP_MAX_NS (50 * PEAL__NS_PER_MS)
@@ -65,18 +63,6 @@ static int sleep_without_net(void *object, uint64_t deadline_ns)
 	return 0;
 }
 
-/* Take what lies on the socket: wake bytes, or the server's last words. */
-static void read_socket(struct peal_producer *producer)
-{
-	union peal__packet packet;
-	int got;
-
-	do
-		got = peal__pass_receive(producer->connection.socket.fd,
-		                         &packet, sizeof(packet), NULL, NULL);
-	while (got >= 0);
-}
-
 /* How far the consumer must have released before so much is free. */
 static void wish(struct peal_producer *producer, uint64_t frame_bytes)
 {
@@ -122,7 +108,7 @@ int peal__producer_wait_for_room(struct peal_producer *producer, size_t bytes,
 		result = peal__spin_wait(&producer->spin, &producer->sleeper,
 		                         &look, &limit);
 		if (producer->options.wait_mode == PEAL_WAIT_FD)
-			read_socket(producer);
+			peal__producer_hear(producer);
 		if (peal__ring_make_room(&producer->hot.tx, frame_bytes))
 			return 0;
 		if (producer->answers != NULL &&
@@ -160,8 +146,10 @@ int peal_producer_prepare(struct peal_producer *producer, size_t bytes)
 		return -ESTALE;
 	if (producer->options.wait_mode != PEAL_WAIT_FD)
 		return -EINVAL;
+	/* Who has been told of the loss is not to ask claim again at once: it
+	 * would find nobody to attach to, and a loop would not rest. */
 	if (producer->lost != 0)
-		return 1;
+		return producer->told ? producer->lost : 1;
 	if (bytes > peal_producer_message_max(producer))
 		return -EMSGSIZE;
 	peal_doorbell_look(&producer->sleeper);
@@ -187,7 +175,7 @@ int peal_producer_dispatch(struct peal_producer *producer)
 		return -EINVAL;
 	if (producer->lost == 0) {
 		peal_doorbell_disarm(&producer->sleeper);
-		read_socket(producer);
+		peal__producer_hear(producer);
 		peal__producer_look(producer);
 	}
 	producer->told = producer->lost != 0;

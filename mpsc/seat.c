@@ -55,19 +55,20 @@ void peal__seat_take(struct peal__admission *admission, int socket_fd)
 		.phase = PEAL__SEAT_HELLO,
 		.serial = serial,
 		.socket = {.fd = socket_fd},
-		.pid_fd = open_pid_fd(socket_fd, credentials.pid),
+		.pid = {.fd = open_pid_fd(socket_fd, credentials.pid)},
 		.info = {.pid = credentials.pid,
 	                 .uid = credentials.uid,
 	                 .gid = credentials.gid},
 		.deadline_ns = peal__deadline_after(PEAL__HANDSHAKE_NS),
 	};
 	peal__fork_watch(&seat->socket);
+	peal__fork_watch(&seat->pid);
 	admission->seat_count++;
 	admission->pending_count++;
 	if (peal__admission_watch(admission, socket_fd, PEAL__EVENT_SOCKET,
 	                          seat) != 0 ||
-	    (seat->pid_fd >= 0 &&
-	     peal__admission_watch(admission, seat->pid_fd, PEAL__EVENT_PIDFD,
+	    (seat->pid.fd >= 0 &&
+	     peal__admission_watch(admission, seat->pid.fd, PEAL__EVENT_PIDFD,
 	                           seat) != 0))
 		peal__seat_refuse(admission, seat, -ENOMEM,
 		                  "the server is out of memory");
@@ -88,11 +89,10 @@ static void stop_watching(struct peal__admission *admission,
                           struct peal__seat *seat)
 {
 	epoll_ctl(admission->epoll.fd, EPOLL_CTL_DEL, seat->socket.fd, NULL);
-	if (seat->pid_fd < 0)
+	if (seat->pid.fd < 0)
 		return;
-	epoll_ctl(admission->epoll.fd, EPOLL_CTL_DEL, seat->pid_fd, NULL);
-	close(seat->pid_fd);
-	seat->pid_fd = -1;
+	epoll_ctl(admission->epoll.fd, EPOLL_CTL_DEL, seat->pid.fd, NULL);
+	peal__fork_forget(&seat->pid, true);
 }
 
 static void send_error(const struct peal__seat *seat, int code,
@@ -158,7 +158,7 @@ void peal__seat_clear(struct peal__admission *admission,
 		free_slot(admission, seat);
 	peal__fork_forget(&seat->socket, true);
 	*seat = (struct peal__seat){
-		.serial = serial, .socket.fd = -1, .pid_fd = -1};
+		.serial = serial, .socket.fd = -1, .pid.fd = -1};
 	admission->seat_count--;
 	peal__admission_show(admission);
 }
@@ -188,6 +188,8 @@ void peal__seat_gone(struct peal__admission *admission, struct peal__seat *seat)
 	stop_watching(admission, seat);
 	if (seat->said_bye)
 		admission->detached_count++;
+	else if (seat->was_evicted)
+		admission->evicted_count++;
 	else
 		admission->died_count++;
 	admission->client_count--;
@@ -238,6 +240,23 @@ static void say_bye(struct peal__admission *admission, struct peal__seat *seat)
 	peal__seat_gone(admission, seat);
 }
 
+/*
+ * What it said makes no sense. The segment of a producer is the consumer's
+ * until it has let go of it, so such a one goes as the dead do: what it had
+ * published is delivered.
+ */
+static void send_away(struct peal__admission *admission,
+                      struct peal__seat *seat, int code, const char *text)
+{
+	if (seat->phase != PEAL__SEAT_LIVE) {
+		peal__seat_refuse(admission, seat, code, text);
+		return;
+	}
+	send_error(seat, code, text);
+	seat->was_evicted = true;
+	peal__seat_gone(admission, seat);
+}
+
 /* What may be said depends on the phase; all else ends the connection. */
 static void handle(struct peal__admission *admission, struct peal__seat *seat,
                    union peal__packet *packet, size_t bytes)
@@ -245,10 +264,9 @@ static void handle(struct peal__admission *admission, struct peal__seat *seat,
 	int type = peal__wire_check(packet, bytes);
 
 	if (type == -EPROTONOSUPPORT)
-		peal__seat_refuse(
-			admission, seat, type,
-			"this server speaks major version 1 of peal's "
-			"protocol");
+		send_away(admission, seat, type,
+		          "this server speaks major version 1 of peal's "
+		          "protocol");
 	else if (type == PEAL__WIRE_HELLO && seat->phase == PEAL__SEAT_HELLO)
 		peal__grant(admission, seat, &packet->hello);
 	else if (type == PEAL__WIRE_READY && seat->phase == PEAL__SEAT_READY)
@@ -257,16 +275,14 @@ static void handle(struct peal__admission *admission, struct peal__seat *seat,
 		say_bye(admission, seat);
 	else if (type == PEAL__WIRE_STATUS &&
 	         seat->phase == PEAL__SEAT_OBSERVER)
-		peal__grant_refresh(admission, seat);
-	else if (seat->phase == PEAL__SEAT_LIVE)
-		peal__seat_gone(admission, seat);
+		seat->has_asked = true;
 	else
-		peal__seat_refuse(admission, seat, -EPROTO,
-		                  "this is not what peal's protocol expects "
-		                  "here");
+		send_away(admission, seat, -EPROTO,
+		          "this is not what peal's protocol expects here");
 }
 
-void peal__seat_read(struct peal__admission *admission, struct peal__seat *seat)
+static void read_packets(struct peal__admission *admission,
+                         struct peal__seat *seat)
 {
 	struct peal_consumer *consumer = admission->consumer;
 	uint32_t serial = seat->serial;
@@ -278,10 +294,14 @@ void peal__seat_read(struct peal__admission *admission, struct peal__seat *seat)
 
 		if (got == -EAGAIN)
 			return;
-		if (got < 0) {
+		if (got == -EPROTO)
+			send_away(admission, seat, got,
+			          "this packet is longer than any of peal's, "
+			          "or descriptors came with it");
+		else if (got < 0)
 			peal__seat_gone(admission, seat);
+		if (got < 0)
 			return;
-		}
 		if (got == 1 && seat->phase == PEAL__SEAT_LIVE)
 			/* It could not ring itself: pass it on. In fd mode
 			 * whoever runs this is awake already. */
@@ -292,5 +312,16 @@ void peal__seat_read(struct peal__admission *admission, struct peal__seat *seat)
 		if (seat->serial != serial || seat->phase == PEAL__SEAT_EMPTY ||
 		    seat->phase == PEAL__SEAT_LEAVING)
 			return;
+	}
+}
+
+void peal__seat_read(struct peal__admission *admission, struct peal__seat *seat)
+{
+	read_packets(admission, seat);
+	/* To copy the words of all clients is the one thing here that is dear:
+	 * it answers all that were asked until now. */
+	if (seat->has_asked && seat->phase == PEAL__SEAT_OBSERVER) {
+		seat->has_asked = false;
+		peal__grant_refresh(admission, seat);
 	}
 }

@@ -17,6 +17,7 @@
 
 /* Seats beyond the slots: for observers, and to turn people away politely. */
 #define PEAL__SPARE_SEATS 16
+#define PEAL__OBSERVER_MAX (PEAL__SPARE_SEATS / 2)
 #define PEAL__HANDSHAKE_NS PEAL__NS_PER_S
 
 enum peal__seat_phase {
@@ -31,12 +32,13 @@ enum peal__seat_phase {
 struct peal__seat {
 	enum peal__seat_phase phase;
 	uint32_t serial; /* of this use of the seat, against stale events */
-	struct peal__fork_fd socket;
-	int pid_fd;
+	struct peal__fork_fd socket, pid;
 	struct peal_peer_info info;
 	uint64_t deadline_ns;
 	struct peal__slot *slot; /* or NULL */
 	bool said_bye;
+	bool was_evicted; /* it was told; its slot is drained */
+	bool has_asked;   /* an observer: for the clients' words */
 };
 
 struct peal__admission {
@@ -44,12 +46,13 @@ struct peal__admission {
 	struct peal_consumer_options options; /* lists and name are ours */
 	char path[PEAL__PATH_BYTES];          /* empty: a given listener */
 	struct peal__fork_fd lock, listener, epoll, wake, timer;
-	int region_fds[PEAL__REGION_COUNT];
+	struct peal__fork_fd regions[PEAL__REGION_COUNT];
 
 	struct peal__seat *seats;
 	uint32_t seat_max;
 	uint32_t seat_count;    /* not empty */
 	uint32_t pending_count; /* with a deadline */
+	uint32_t overflow_uid;
 	uint64_t segment_total_bytes;
 	uint64_t resume_ns; /* the listener rests until then; 0: it does not */
 	uint64_t due_ns;    /* when somebody's handshake has taken too long */
@@ -101,7 +104,8 @@ void peal__seat_take(struct peal__admission *admission, int socket_fd);
 void peal__seat_read(struct peal__admission *admission,
                      struct peal__seat *seat);
 
-/* Send it away: with a sentence if @code is not 0, and count it. */
+/* Send it away: with a sentence if @code is not 0, and count it. It has no slot
+ * that the consumer knows, or nobody drains any more. */
 void peal__seat_refuse(struct peal__admission *admission,
                        struct peal__seat *seat, int code, const char *text);
 
@@ -115,7 +119,10 @@ void peal__seat_clear(struct peal__admission *admission,
 
 /* grant.c */
 
-/* May this user come in at all? 0, or -EACCES with a sentence. */
+/* Whom the kernel shows when a user has no number in our namespace. */
+uint32_t peal__grant_overflow_uid(void);
+
+/* May this user come in at all? 0, or -EACCES, -EBUSY with a sentence. */
 int peal__grant_check(const struct peal__admission *admission,
                       const struct peal__seat *seat,
                       struct peal_failure *failure);

@@ -11,7 +11,8 @@
  *	  BYE    ------------------------------>
  *	         <------------------------------  ERROR: closed, and why
  *
- *	observer: HELLO, WELCOME + the status region, then STATUS -> STATUS
+ *	observer: HELLO, WELCOME + the status region, then STATUS -> STATUS;
+ *	          several that come together get one answer
  *
  * Descriptors with WELCOME, in this order: the arm page, the segment and, for
  * trusted clients, the bell page; for observers the status region alone.

@@ -221,7 +221,7 @@ static int take_answer(struct peal__peer *peer)
 		finish(unlink_call(peer, place), failed,
 		       failed != 0 ? NULL : &message);
 	}
-	peal_ring_release(&peer->lane, message.peal__end);
+	peal_ring_release(&peer->lane, &message);
 	return 0;
 }
 

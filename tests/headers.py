@@ -20,7 +20,7 @@ from tap import Tap
 
 ROOT = Path(__file__).resolve().parent.parent
 INCLUDE = ROOT / 'include'
-STRICT = ('-pedantic-errors', '-Wall', '-Wextra', '-Werror')
+STRICT = ('-pedantic-errors', '-Wall', '-Wextra', '-Wshadow', '-Werror')
 # No -D_GNU_SOURCE and no gnu dialect: a stranger's program may have neither.
 LANGUAGES = (
     ('gcc', 'c', 'c11'), ('clang', 'c', 'c11'),

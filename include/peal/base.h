@@ -36,6 +36,20 @@
 #endif
 
 /*
+ * A function may have the name of the struct it fills, as stat(2) has. C++ finds
+ * both, and with -Wshadow g++ says so at the declaration of the function.
+ */
+#if defined(__cplusplus) && !defined(__clang__)
+#define PEAL__BEGIN_SAME_NAME          \
+	_Pragma("GCC diagnostic push") \
+		_Pragma("GCC diagnostic ignored \"-Wshadow\"")
+#define PEAL__END_SAME_NAME _Pragma("GCC diagnostic pop")
+#else
+#define PEAL__BEGIN_SAME_NAME
+#define PEAL__END_SAME_NAME
+#endif
+
+/*
  * Announcing: a store that must be followed, in the order of all processors, by
  * the load of somebody's bell. In C11 that is a seq_cst store and a seq_cst
  * load. On x86 the store would become an exchange on the very line that the

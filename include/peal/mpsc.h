@@ -69,15 +69,17 @@ struct peal_consumer_options {
 	 */
 	const char *name;
 
-	uint32_t wait_mode;            /* PEAL_WAIT_FUTEX or PEAL_WAIT_FD */
-	uint32_t spin_mode;            /* PEAL_SPIN_ADAPTIVE, ... */
-	uint64_t spin_ns;              /* budget, at most 50,000; 20,000 */
-	uint32_t producer_max;         /* slots, 1 to 4,096; 256 */
-	uint32_t producer_per_uid_max; /* 0: producer_max */
-	uint32_t turn_budget;          /* messages a turn, 1 to 65,536; 64 */
+	uint32_t wait_mode;    /* PEAL_WAIT_FUTEX or PEAL_WAIT_FD */
+	uint32_t spin_mode;    /* PEAL_SPIN_ADAPTIVE, ... */
+	uint64_t spin_ns;      /* budget, at most 50,000; 20,000 */
+	uint32_t producer_max; /* slots, 1 to 4,096; 256 */
+	/* Slots of one user, and 8 connections more that observe or are still
+	 * at the door; 0: producer_max. */
+	uint32_t producer_per_uid_max;
+	uint32_t turn_budget; /* messages a turn, 1 to 65,536; 64 */
 
 	/* What a producer may ask for, and what one gets that does not ask. */
-	uint64_t ring_min_bytes;          /* 4 KiB */
+	uint64_t ring_min_bytes;          /* 4 KiB; less than a page is one */
 	uint64_t ring_default_bytes;      /* 256 KiB */
 	uint64_t ring_max_bytes;          /* 16 MiB; at most 1 GiB */
 	uint64_t segment_total_max_bytes; /* of all rings; 4 GiB */
@@ -96,8 +98,13 @@ struct peal_consumer_options {
 	const uint32_t *allow_gid;
 	size_t allow_gid_count;
 
-	/* A listening SOCK_SEQPACKET socket (systemd's) to use, or -1. It
-	 * stays the caller's, and @name is then a label only. */
+	/*
+	 * A listening SOCK_SEQPACKET socket (systemd's, with Accept=no) to use,
+	 * or -1. It stays the caller's and open, and @name is then a label
+	 * only. Whoever has the socket finds it changed: O_NONBLOCK is set, as
+	 * by NonBlocking=yes, and listen(2) is called once more, which makes us
+	 * the process that clients see.
+	 */
 	int listen_fd;
 
 	struct peal_failure *ret_failure; /* or NULL */
@@ -197,13 +204,15 @@ struct peal_consumer_stats {
 	uint64_t attached_count; /* connections that became producers */
 	uint64_t detached_count; /* that said good-bye */
 	uint64_t died_count;     /* that hung up or died */
-	uint64_t evicted_count;  /* closed by us: their bytes made no sense */
+	uint64_t evicted_count;  /* sent away: what they wrote made no sense */
 	uint64_t refused_count;  /* turned away at the door */
 	uint64_t dropped_bytes;  /* in the rings of the evicted, unread */
 	uint64_t sleep_count;    /* times the consumer slept */
 };
+PEAL__BEGIN_SAME_NAME
 PEAL_API int peal_consumer_stats(const struct peal_consumer *consumer,
                                  struct peal_consumer_stats *ret_stats);
+PEAL__END_SAME_NAME
 
 /*
  * Close: the name is free, every producer gets -ESHUTDOWN, messages not peeked
@@ -248,7 +257,9 @@ peal_producer_attach(const struct peal_producer_options *options,
  * waiting for ourselves.
  *
  * 0, or -EAGAIN (full and timeout_ns is 0), -ETIMEDOUT, -EMSGSIZE, -ECONNRESET
- * (the consumer has died; claims are void), -ESHUTDOWN (it has closed).
+ * (the consumer has died; claims are void), -ESHUTDOWN (it has closed), -EPROTO
+ * (it has sent us away: what this process wrote into the ring, or said on the
+ * socket, made no sense).
  */
 PEAL_API PEAL_MUST_CHECK int peal_producer_claim(struct peal_producer *producer,
                                                  size_t bytes,
@@ -284,8 +295,10 @@ struct peal_part {
  * returns how many were published.
  *
  * 0 (or that count), or the errors of peal_producer_claim(), which send_batch
- * returns when nothing was published: a smaller count tells that there was one,
- * and the next call tells which.
+ * returns when nothing was published. A smaller count tells that the message of
+ * that number met one, also that it is too large for the ring (-EMSGSIZE): those
+ * before it were published all the same, and the next call, with what is left,
+ * tells which.
  */
 PEAL_API PEAL_MUST_CHECK int peal_producer_send(struct peal_producer *producer,
                                                 const void *data, size_t bytes,
@@ -308,8 +321,15 @@ PEAL_API size_t peal_producer_message_max(const struct peal_producer *producer);
  *
  * fd: the descriptor, or -EINVAL (futex mode).
  * prepare: 1, there is room (or an error to be had from claim), do not block;
- * 0, armed, you may block; -EMSGSIZE, -EINVAL.
- * dispatch: disarms and takes the wake bytes. 0, or -ECONNRESET, -ESHUTDOWN.
+ * 0, armed, you may block; -EMSGSIZE, -EINVAL; -ECONNRESET, -ESHUTDOWN, -EPROTO
+ * when the consumer is lost and this has been told.
+ * dispatch: disarms and takes the wake bytes. 0, or -ECONNRESET, -ESHUTDOWN,
+ * -EPROTO.
+ *
+ * While the consumer is lost there is no descriptor and nothing to wait for.
+ * With reconnect it is the next claim that attaches, or is -ECONNREFUSED: make
+ * it when a timer of the loop says so, and after it ask for the descriptor
+ * again, which is another one.
  */
 PEAL_API int peal_producer_fd(const struct peal_producer *producer);
 PEAL_API int peal_producer_prepare(struct peal_producer *producer,
@@ -325,8 +345,10 @@ struct peal_producer_stats {
 	uint64_t lost_bytes; /* of frames that a dead consumer never released */
 	struct peal_peer self; /* how the consumer names us */
 };
+PEAL__BEGIN_SAME_NAME
 PEAL_API int peal_producer_stats(const struct peal_producer *producer,
                                  struct peal_producer_stats *ret_stats);
+PEAL__END_SAME_NAME
 
 /*
  * Say good-bye; what was published is still delivered, unpublished claims are
@@ -443,7 +465,7 @@ static inline void peal__consumer_release(struct peal_consumer *consumer,
 	 * another generation or slot than the one whose ring this is. */
 	if (PEAL_LIKELY(message->peer.slot_index == hot->peer.slot_index &&
 	                message->peer.generation == hot->peer.generation)) {
-		peal_ring_release(rx, message->peal__end);
+		peal_ring_release(rx, message);
 		if (PEAL_LIKELY(rx->released - rx->told < hot->tell_bytes))
 			return;
 	}

@@ -46,7 +46,8 @@
  *	when the other side wrote a frame that cannot be right. After -EPROTO
  *	the ring is good for nothing but unmapping.
  *
- * Units: bytes. The capacity is a power of two from 4 KiB to 1 GiB.
+ * Units: bytes. The capacity is a power of two from 4 KiB to 1 GiB, and of whole
+ *	pages, or it could not be mapped twice.
  *
  * Source: commit word in the entry after Lamport's single-producer queue and
  *	FastForward (Giacomoni et al., 2008).
@@ -80,7 +81,7 @@ struct peal_message {
 	uint32_t kind;  /* the user's own method or type number */
 	int32_t status; /* of answers: the handler's own, 0 is fine */
 	struct peal_peer peer;
-	uint64_t peal__end;
+	uint64_t peal__end; /* for release */
 };
 
 /* The header of a frame, as it lies in the ring. */
@@ -294,12 +295,15 @@ static inline int peal_ring_peek(struct peal_ring_rx *rx,
 }
 
 /*
- * Give back everything up to and including the message that ends at @end. The
- * writer learns of it from peal_ring_tell() or peal_ring_settle(). An @end that was not peeked, or
- * was given back already, changes nothing.
+ * Give back everything up to and including @message, of which a copy will do.
+ * The writer learns of it from peal_ring_tell() or peal_ring_settle(). One that
+ * was not peeked here, or was given back already, changes nothing.
  */
-static inline void peal_ring_release(struct peal_ring_rx *rx, uint64_t end)
+static inline void peal_ring_release(struct peal_ring_rx *rx,
+                                     const struct peal_message *message)
 {
+	uint64_t end = message->peal__end;
+
 	if (PEAL_LIKELY(end - rx->released <= rx->head - rx->released))
 		rx->released = end;
 }

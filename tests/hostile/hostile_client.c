@@ -341,6 +341,48 @@ static void ring_of_one_that_left_is_drained_within_its_size(void **state)
 	assert_true(stage_is_well());
 }
 
+/* What a producer must not say: each ends it, and it learns why. */
+static void live_client_that_talks_nonsense_is_told_and_evicted(void **state)
+{
+	union peal__packet hello = {.hello = raw_hello(PEAL__ROLE_PRODUCER)};
+	union peal__packet other = hello, strange = hello;
+	char huge[400] = {0};
+	const struct {
+		const void *data;
+		size_t bytes;
+		int code;
+	} lies[] = {
+		{&hello, sizeof(hello.hello), -EPROTO},
+		{&strange, 40, -EPROTO},
+		{&other, sizeof(other.hello), -EPROTONOSUPPORT},
+		{huge, sizeof(huge), -EPROTO},
+	};
+
+	(void)state;
+	other.head.major++;
+	for (size_t i = 0; i < CHECK_COUNT(lies); i++) {
+		uint64_t heard = scene_get(&stage_board->other_count);
+		struct raw raw;
+
+		assert_int_equal(raw_attach(&raw), 0);
+		assert_int_equal(raw_publish(&raw, 100), 0);
+		assert_int_equal(raw_send(&raw, lies[i].data, lies[i].bytes),
+		                 0);
+		assert_int_equal(raw_receive(&raw, STAGE_PATIENCE_NS),
+		                 PEAL__WIRE_ERROR);
+		assert_int_equal(raw.packet.error.code, lies[i].code);
+		assert_int_equal(raw_receive(&raw, STAGE_PATIENCE_NS),
+		                 -ECONNRESET);
+		/* What it had published before is not lost. */
+		assert_true(scene_reach(&stage_board->other_count, heard + 1,
+		                        STAGE_PATIENCE_NS));
+		raw_close(&raw);
+		assert_true(stage_is_well());
+		assert_int_equal(stage_board->stats.evicted_count, i + 1);
+		assert_int_equal(stage_board->stats.died_count, 0);
+	}
+}
+
 #define TEST(name) \
 	cmocka_unit_test_setup_teardown(name, stage_setup, stage_teardown)
 
@@ -356,6 +398,7 @@ int main(int argc, char **argv)
 		TEST(flipped_bytes_end_at_most_the_connection_they_came_by),
 		TEST(wild_words_cost_the_server_nothing),
 		TEST(ring_of_one_that_left_is_drained_within_its_size),
+		TEST(live_client_that_talks_nonsense_is_told_and_evicted),
 	};
 	int failed = 0;
 

@@ -154,7 +154,7 @@ static void publisher_and_sleeper_never_both_find_nothing(void **state)
 		peal_doorbell_disarm(&litmus.sleeper);
 		/* Every message is there by now. */
 		if (peal_ring_peek(&litmus.rx, &message) == 0)
-			peal_ring_release(&litmus.rx, message.peal__end);
+			peal_ring_release(&litmus.rx, &message);
 		else
 			unread++;
 		peal_ring_tell(&litmus.rx);

@@ -274,7 +274,7 @@ static inline int lane_take(struct peal_ring_rx *rx, uint32_t lane, uint64_t id,
 	memcpy(&written, message.data, sizeof(written));
 	if (written != id)
 		return 4;
-	peal_ring_release(rx, message.peal__end);
+	peal_ring_release(rx, &message);
 	return 0;
 }
 

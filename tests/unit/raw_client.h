@@ -94,7 +94,7 @@ static inline int raw_hear(struct raw_client *raw, struct peal_message *message,
 	}
 	if (error < 0)
 		return error;
-	peal_ring_release(&raw->responses, message->peal__end);
+	peal_ring_release(&raw->responses, message);
 	peal_ring_settle(&raw->responses);
 	peal_doorbell_ring(&raw->bell);
 	return peal__frame_take(message, parts);

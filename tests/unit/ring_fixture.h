@@ -128,10 +128,18 @@ static inline bool ring_is_empty(const struct ring *ring)
 	return !peal_ring_has_data(&ring->rx);
 }
 
-/* Let the writer have back what was released. */
+/* Release what ends there, if something does. */
+static inline void ring_forget(struct ring *ring, uint64_t end)
+{
+	struct peal_message message = {.peal__end = end};
+
+	peal_ring_release(&ring->rx, &message);
+}
+
+/* Likewise, and let the writer have it back. */
 static inline void ring_release(struct ring *ring, uint64_t end)
 {
-	peal_ring_release(&ring->rx, end);
+	ring_forget(ring, end);
 	peal_ring_tell(&ring->rx);
 }
 

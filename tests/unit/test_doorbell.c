@@ -250,6 +250,24 @@ static void full_socket_has_been_rung_already(void **state)
 	assert_int_equal(wake_bytes(), count);
 }
 
+static void byte_that_could_not_be_sent_is_sent_the_next_time(void **state)
+{
+	int fd = ringer.fd;
+
+	(void)state;
+	peal_doorbell_init(&sleeper, arm, seq, PEAL_DOORBELL_FD);
+	peal_doorbell_arm(&sleeper);
+	/* No memory for it is not to be had by asking; no descriptor is. */
+	ringer.fd = 1 << 20;
+	peal_doorbell_ring(&ringer);
+	assert_int_equal(errno, OUR_ERRNO);
+	assert_int_not_equal(ringer.my_last, *arm);
+	ringer.fd = fd;
+	peal_doorbell_ring(&ringer);
+	assert_int_equal(wake_bytes(), 1);
+	assert_int_equal(ringer.my_last, *arm);
+}
+
 static void ringing_a_socket_that_was_closed_kills_nobody(void **state)
 {
 	int stream[2];
@@ -262,6 +280,8 @@ static void ringing_a_socket_that_was_closed_kills_nobody(void **state)
 	ends[1] = -1;
 	peal_doorbell_ring(&ringer);
 	assert_int_equal(errno, OUR_ERRNO);
+	/* Nobody is there to be rung again. */
+	assert_int_equal(ringer.my_last, *arm);
 	/* Linux raises no SIGPIPE for this kind of socket, but for that one. */
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, stream), 0);
 	close(stream[1]);
@@ -480,6 +500,7 @@ int main(void)
 		TEST(sleeper_in_epoll_is_rung_by_one_byte),
 		TEST(ringer_without_the_futex_word_rings_by_a_byte),
 		TEST(full_socket_has_been_rung_already),
+		TEST(byte_that_could_not_be_sent_is_sent_the_next_time),
 		TEST(ringing_a_socket_that_was_closed_kills_nobody),
 		TEST(notify_moves_the_bell_of_one_who_is_awake),
 		TEST(notify_of_a_sleeper_in_epoll_makes_its_eventfd_readable),

@@ -132,16 +132,16 @@ static void regular_file_in_the_place_of_the_socket_is_left_alone(void **state)
 {
 	struct peal_consumer_options options = consumer_options();
 	struct peal_consumer *consumer;
-	char path[100], lock[110];
+	char path[100];
 
 	(void)state;
 	snprintf(path, sizeof(path), "%s/words", own.directory.path);
-	snprintf(lock, sizeof(lock), "%s.lock", path);
 	directory_write(path, "mine");
 	assert_int_equal(peal_consumer_open(&options, &consumer), -EEXIST);
 	assert_non_null(strstr(own.failure.text, path));
+	/* And nothing is left of the attempt. */
+	assert_int_equal(directory_count(&own.directory), 1);
 	assert_int_equal(unlink(path), 0);
-	unlink(lock);
 }
 
 static void listener_that_was_given_stays_the_callers(void **state)
@@ -172,8 +172,10 @@ static void listener_that_was_given_stays_the_callers(void **state)
 		expect(consumer, "through it");
 		peal_producer_detach(producer);
 		peal_consumer_close(consumer);
-		/* Open, and its file where it was: the next one takes it. */
+		/* Open, and its file where it was: the next one takes it.
+		 * That it does not block is what stays. */
 		assert_true(fcntl(fd, F_GETFD) >= 0);
+		assert_true(fcntl(fd, F_GETFL) & O_NONBLOCK);
 		assert_int_equal(directory_count(&own.directory), 1);
 	}
 	close(fd);

@@ -203,7 +203,7 @@ static int poll_for_room(struct peal_producer *producer, pid_t *pid)
 	if (!is_readable(fd, 30000))
 		return 2;
 	error = peal_producer_dispatch(producer);
-	if (peal_producer_prepare(producer, 100) != 1)
+	if (peal_producer_prepare(producer, 100) != error)
 		return 3;
 	return error;
 }

@@ -305,11 +305,43 @@ static void close_makes_the_producers_descriptor_readable(void **state)
 	assert_int_equal(peal_producer_dispatch(producer), -ESHUTDOWN);
 	assert_int_equal(peal_producer_dispatch(producer), -ESHUTDOWN);
 	assert_int_equal(peal_producer_fd(producer), -ESHUTDOWN);
-	/* There is an error to be had from claim: do not block. */
-	assert_int_equal(peal_producer_prepare(producer, 1000), 1);
+	assert_int_equal(peal_producer_prepare(producer, 1000), -ESHUTDOWN);
 	assert_int_equal(send_text(producer, "x"), -ESHUTDOWN);
 	peal_producer_detach(producer);
 	consumer = open_consumer();
+}
+
+/* A loop that goes round on prepare alone would never rest. */
+static void loop_that_has_lost_its_consumer_is_not_told_to_go_on(void **state)
+{
+	struct peal_producer_options options = producer_options();
+	struct peal_consumer *other = open_consumer();
+	struct peal_producer *producer;
+	int ours;
+
+	(void)state;
+	options.wait_mode = PEAL_WAIT_FD;
+	options.reconnect = 1;
+	producer = attach_with(&options);
+	ours = peal_producer_fd(producer);
+	await_attached(other, 1);
+	peal_consumer_close(other);
+	assert_true(is_readable(ours, PATIENCE_MS));
+	assert_int_equal(peal_producer_dispatch(producer), -ESHUTDOWN);
+	for (int i = 0; i < 3; i++) {
+		assert_int_equal(peal_producer_prepare(producer, 1),
+		                 -ESHUTDOWN);
+		assert_int_equal(peal_producer_fd(producer), -ESHUTDOWN);
+		/* What the loop's timer would try. */
+		assert_int_equal(send_text(producer, "x"), -ECONNREFUSED);
+	}
+	other = open_consumer();
+	assert_int_equal(send_text(producer, "again"), 0);
+	assert_int_equal(peal_producer_prepare(producer, 1), 1);
+	assert_true(peal_producer_fd(producer) >= 0);
+	expect(other, "again");
+	peal_producer_detach(producer);
+	peal_consumer_close(other);
 }
 
 /* both in their loops ------------------------------------------------------ */
@@ -389,6 +421,7 @@ int main(void)
 		WITH_FD(death_of_a_producer_makes_the_descriptor_readable),
 		WITH_FD(room_makes_the_producers_descriptor_readable),
 		WITH_FD(close_makes_the_producers_descriptor_readable),
+		TEST(loop_that_has_lost_its_consumer_is_not_told_to_go_on),
 		WITH_FD(loops_pass_many_messages_and_lose_no_wake),
 	};
 

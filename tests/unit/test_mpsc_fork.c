@@ -245,6 +245,41 @@ static void grandchild_is_no_better_than_a_child(void **state)
 	assert_int_equal(check_in_child(open_and_fork, NULL), 0);
 }
 
+/* Memory that a server gave away lives as long as anybody's descriptor of it. */
+static int count_what_keeps_alive(void *unused)
+{
+	char path[64], target[256];
+	int count = 0;
+
+	(void)unused;
+	for (int fd = 0; fd < 1024; fd++) {
+		ssize_t bytes;
+
+		snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+		bytes = readlink(path, target, sizeof(target) - 1);
+		if (bytes < 0)
+			continue;
+		target[bytes] = '\0';
+		count += strstr(target, "memfd:peal") != NULL ||
+		         strstr(target, "pidfd") != NULL;
+	}
+	return count;
+}
+
+static void child_has_no_descriptor_of_regions_or_producers(void **state)
+{
+	(void)state;
+	for (uint32_t mode = PEAL_WAIT_FUTEX; mode <= PEAL_WAIT_FD; mode++) {
+		open_both(mode);
+		/* Three regions, and the producer's process. */
+		assert_true(count_what_keeps_alive(NULL) >= 4);
+		assert_int_equal(check_in_child(count_what_keeps_alive, NULL),
+		                 0);
+		assert_alive();
+		close_both();
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -252,6 +287,7 @@ int main(void)
 		TEST(child_disturbs_neither_messages_nor_turns),
 		TEST(child_that_closes_does_not_disturb_the_parent),
 		TEST(child_that_lives_on_keeps_nothing_alive),
+		TEST(child_has_no_descriptor_of_regions_or_producers),
 		TEST(child_may_attach_anew),
 		TEST(grandchild_is_no_better_than_a_child),
 	};

@@ -202,6 +202,45 @@ static void name_is_checked_before_it_becomes_a_path(void **state)
 	assert_string_equal(path, "untouched");
 }
 
+/* It was passed over, and the server was where nobody looked for it. */
+static int refuse_long_directory(void *variable)
+{
+	char path[PEAL__PATH_BYTES] = "untouched", directory[200] = "/";
+	struct peal_failure failure = {0, ""};
+
+	if (!directory_become_user())
+		return 1;
+	memset(directory + 1, 'd', sizeof(directory) - 2);
+	directory[sizeof(directory) - 1] = '\0';
+	unsetenv("PEAL_RUNTIME_DIR");
+	unsetenv("XDG_RUNTIME_DIR");
+	setenv(variable, directory, 1);
+	if (peal__name_for_server("words", path, &failure) != -EINVAL ||
+	    strstr(failure.text, variable) == NULL ||
+	    strstr(failure.text, "too long") == NULL)
+		return 2;
+	failure.text[0] = '\0';
+	if (peal__name_for_client("words", 0, path, &failure) != -EINVAL ||
+	    strstr(failure.text, variable) == NULL)
+		return 3;
+	/* For who lists what there is, nothing is there. */
+	if (peal__name_directory(0, path) != 0 ||
+	    strncmp(path, "/tmp/peal-", 10) != 0)
+		return 4;
+	return 0;
+}
+
+static void
+directory_that_is_too_long_is_named_and_not_passed_over(void **state)
+{
+	static char variables[][20] = {"PEAL_RUNTIME_DIR", "XDG_RUNTIME_DIR"};
+
+	(void)state;
+	for (size_t i = 0; i < CHECK_COUNT(variables); i++)
+		assert_int_equal(
+			check_in_child(refuse_long_directory, variables[i]), 0);
+}
+
 /* What a user finds, as a number of the first step that went wrong. */
 static int expect_directories(const char *const *wanted)
 {
@@ -399,6 +438,7 @@ int main(int argc, char **argv)
 		TEST(path_that_is_too_long_for_a_socket_is_einval),
 		TEST(name_with_a_slash_is_a_path_as_it_is),
 		TEST(name_is_checked_before_it_becomes_a_path),
+		TEST(directory_that_is_too_long_is_named_and_not_passed_over),
 		TEST(root_has_its_choice_and_the_system_directory),
 		TEST(user_has_own_directories_before_the_system_one),
 		TEST(directory_of_another_user_is_refused),

@@ -158,6 +158,7 @@ static void file_that_is_no_socket_is_left_alone(void **state)
 	assert_int_equal(peal__name_lock(path, &fd, &failure), -EEXIST);
 	assert_int_equal(fd, -7);
 	assert_non_null(strstr(failure.text, path));
+	assert_false(exists(lock));
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	assert_int_equal(read(fd, text, sizeof(text)), 4);
 	assert_string_equal(text, "mine");
@@ -178,6 +179,17 @@ static void file_that_is_no_socket_is_left_alone(void **state)
 	unlink(path);
 	assert_int_equal(peal__name_lock(path, &fd, NULL), 0);
 	close(fd);
+}
+
+static void lock_file_that_was_there_before_a_refusal_stays(void **state)
+{
+	int fd = -1;
+
+	(void)state;
+	directory_write(path, "mine");
+	directory_write(lock, "also mine");
+	assert_int_equal(peal__name_lock(path, &fd, NULL), -EEXIST);
+	assert_true(exists(lock));
 }
 
 static void lock_that_is_a_link_is_not_followed(void **state)
@@ -277,6 +289,7 @@ int main(void)
 		TEST(socket_of_a_dead_owner_is_taken_over),
 		TEST(lock_of_a_dead_owner_needs_no_socket),
 		TEST(file_that_is_no_socket_is_left_alone),
+		TEST(lock_file_that_was_there_before_a_refusal_stays),
 		TEST(lock_that_is_a_link_is_not_followed),
 		TEST(lock_in_a_missing_directory_has_a_sentence),
 		TEST(lock_whose_file_was_replaced_is_tried_again),

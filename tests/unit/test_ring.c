@@ -273,13 +273,13 @@ static void release_of_what_was_not_peeked_changes_nothing(void **state)
 	assert_int_equal(ring_send(&ring, 48, 2), 0);
 	assert_true(ring_peeks(&ring, 48, 1, &message));
 	before = ring.rx;
-	peal_ring_release(&ring.rx, message.peal__end + 64);
-	peal_ring_release(&ring.rx, 640 - 16);
-	peal_ring_release(&ring.rx, 0);
-	peal_ring_release(&ring.rx, UINT64_MAX);
-	peal_ring_release(&ring.rx, 640 + SMALL_RING);
+	ring_forget(&ring, message.peal__end + 64);
+	ring_forget(&ring, 640 - 16);
+	ring_forget(&ring, 0);
+	ring_forget(&ring, UINT64_MAX);
+	ring_forget(&ring, 640 + SMALL_RING);
 	assert_memory_equal(&ring.rx, &before, sizeof(before));
-	peal_ring_release(&ring.rx, message.peal__end);
+	peal_ring_release(&ring.rx, &message);
 	assert_int_equal(ring.rx.released, 704);
 }
 
@@ -292,7 +292,7 @@ static void writer_learns_of_a_release_when_it_is_told(void **state)
 		ring_restart(&ring, 0);
 		fill_up(100, true);
 		assert_true(ring_peeks(&ring, 100, 0, &message));
-		peal_ring_release(&ring.rx, message.peal__end);
+		peal_ring_release(&ring.rx, &message);
 		assert_int_equal(*ring.released_word, 0);
 		assert_int_equal(ring_claim(&ring, 100, 0), -EAGAIN);
 		if (settles)

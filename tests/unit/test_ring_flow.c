@@ -299,7 +299,7 @@ static int consume(const struct flow *flow)
 				return stop(flow, 5);
 			if (!ring_is_filled(message.data, bytes, id))
 				return stop(flow, 6);
-			peal_ring_release(rx, message.peal__end);
+			peal_ring_release(rx, &message);
 			if (++held % 3 == 0)
 				peal_ring_tell(rx);
 		}

@@ -241,6 +241,29 @@ static void limit_of_a_group_above_counts(void **state)
 	                       {"memory.current", "4096\n"}}});
 }
 
+/* As systemd has it in hybrid mode: the unified one is beside the others. */
+static void limit_in_a_unified_hierarchy_beside_others_counts(void **state)
+{
+	(void)state;
+	expect((struct scene){"5:cpu:/\n0::/a/b\n",
+	                      NO_SWAP,
+	                      -ENOMEM,
+	                      ROOT "/unified/a",
+	                      {{"cpu/cpu.shares", "1024\n"},
+	                       {"unified/a/b/memory.max", "max\n"},
+	                       {"unified/a/memory.max", "1048576\n"},
+	                       {"unified/a/memory.current", "4096\n"}}});
+	/* Where the controller is of the older kind, that is what counts. */
+	expect((struct scene){
+		"4:memory:/a/b\n0::/a/b\n",
+		NO_SWAP,
+		-ENOMEM,
+		ROOT "/memory/a/b",
+		{{"memory/a/b/memory.limit_in_bytes", "1048576\n"},
+	         {"memory/a/b/memory.usage_in_bytes", "4096\n"},
+	         {"unified/a/b/cgroup.procs", ""}}});
+}
+
 static void cached_files_count_as_free(void **state)
 {
 	(void)state;
@@ -330,6 +353,8 @@ int main(void)
 		cmocka_unit_test(group_with_a_byte_too_little_is_enomem),
 		cmocka_unit_test(group_beyond_its_limit_is_enomem),
 		cmocka_unit_test(limit_of_a_group_above_counts),
+		cmocka_unit_test(
+			limit_in_a_unified_hierarchy_beside_others_counts),
 		cmocka_unit_test(cached_files_count_as_free),
 		cmocka_unit_test(shared_memory_does_not_count_as_free),
 		cmocka_unit_test(free_swap_counts_as_free_up_to_its_limit),

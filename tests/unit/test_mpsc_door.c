@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The door of a server: whom it lets in, and what it does for those who only
+ * stand there. It takes somebody who speaks the protocol by hand.
+ */
+#include "tests/unit/mpsc_fixture.h"
+
+#include <sched.h>
+#include <sys/mount.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include "mpsc/wire.h"
+#include "shm/pass.h"
+
+#define STRANGE_UID 4321
+
+/* by hand ----------------------------------------------------------------- */
+
+static int hand_connect(void)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+
+	assert_true(fd >= 0);
+	snprintf(address.sun_path, sizeof(address.sun_path), "%.80s/words",
+	         own.directory.path);
+	assert_int_equal(
+		connect(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	return fd;
+}
+
+static void hand_send(int fd, union peal__packet *packet,
+                      enum peal__wire_type type)
+{
+	size_t bytes = peal__wire_seal(packet, type);
+
+	assert_int_equal(peal__pass_send(fd, packet, bytes, NULL, 0), 0);
+}
+
+/* The type of the next packet, which replaces *@packet; or -errno. */
+static int hand_receive(int fd, union peal__packet *packet)
+{
+	int fds[PEAL__PASS_FD_MAX], got;
+	size_t fd_count = PEAL__PASS_FD_MAX;
+
+	got = peal__pass_receive(fd, packet, sizeof(*packet), fds, &fd_count);
+	while (got >= 0 && fd_count > 0)
+		close(fds[--fd_count]);
+	return got < 0 ? got : peal__wire_check(packet, (size_t)got);
+}
+
+/* users ------------------------------------------------------------------- */
+
+/* With mounts of its own, where the overflow uid is another one. */
+static bool become_strange(void)
+{
+	char path[200];
+
+	snprintf(path, sizeof(path), "%s/uid", own.directory.path);
+	directory_write(path, "4321\n");
+	return unshare(CLONE_NEWNS) == 0 &&
+	       mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
+	       mount(path, "/proc/sys/kernel/overflowuid", NULL, MS_BIND,
+	             NULL) == 0;
+}
+
+static int attach_as(void *argument)
+{
+	const uint32_t *uid = argument;
+	struct peal_producer_options options = producer_options();
+	struct peal_producer *producer;
+	int error;
+
+	if (setgid(*uid) != 0 || setuid(*uid) != 0)
+		return 3;
+	error = peal_producer_attach(&options, PATIENCE_NS, &producer);
+	if (error == -EACCES)
+		return strstr(own.failure.text, "user 4321 may be anybody") !=
+		                       NULL
+		               ? 1
+		               : 2;
+	return error == 0 ? 0 : 4;
+}
+
+static int serve_strangely(void *unused)
+{
+	static const uint32_t allowed[] = {STRANGE_UID, 65534};
+	struct peal_consumer_options options = consumer_options();
+	struct peal_consumer *consumer;
+	uint32_t uids[] = {STRANGE_UID, 65534};
+	int strange, usual;
+
+	(void)unused;
+	if (!become_strange())
+		return 77;
+	options.socket_mode = 0666;
+	options.allow_uid = allowed;
+	options.allow_uid_count = CHECK_COUNT(allowed);
+	if (peal_consumer_open(&options, &consumer) != 0)
+		return 10;
+	strange = check_in_child(attach_as, &uids[0]);
+	usual = check_in_child(attach_as, &uids[1]);
+	peal_consumer_close(consumer);
+	return strange != 1 ? 20 + strange : usual != 0 ? 30 + usual : 0;
+}
+
+static void overflow_user_is_refused_whatever_its_number_is(void **state)
+{
+	char path[200];
+	int status;
+
+	(void)state;
+	if (geteuid() != 0)
+		CHECK_SKIP("it takes root to be several users");
+	assert_int_equal(chmod(own.directory.path, 0755), 0);
+	status = check_in_child(serve_strangely, NULL);
+	snprintf(path, sizeof(path), "%s/uid", own.directory.path);
+	unlink(path);
+	if (status == 77)
+		CHECK_SKIP("mounts of its own are not to be had here");
+	assert_int_equal(status, 0);
+}
+
+/* Silent for a second each, they would take every seat there is. */
+static void user_at_its_cap_is_turned_away_at_accept(void **state)
+{
+	struct peal_consumer_options options = consumer_options();
+	struct peal_producer_options others = producer_options();
+	struct peal_producer *producer, *second;
+	struct peal_consumer *consumer;
+	union peal__packet packet;
+	int silent[9];
+
+	(void)state;
+	options.producer_per_uid_max = 2;
+	consumer = open_with(&options);
+	producer = attach();
+	/* Room for one producer more, and eight who look. */
+	for (size_t i = 0; i < CHECK_COUNT(silent); i++)
+		silent[i] = hand_connect();
+	for (int i = 0; i < 20; i++) {
+		int fd = hand_connect(), type;
+
+		assert_true(is_readable(fd, 500));
+		type = hand_receive(fd, &packet);
+		assert_int_equal(type, PEAL__WIRE_ERROR);
+		assert_int_equal(packet.error.code, -EBUSY);
+		close(fd);
+	}
+	close(silent[0]);
+	/* A place is free as soon as it is seen to be. */
+	while (peal_producer_attach(&others, PATIENCE_NS, &second) != 0)
+		sched_yield();
+	peal_producer_detach(second);
+	for (size_t i = 1; i < CHECK_COUNT(silent); i++)
+		close(silent[i]);
+	peal_producer_detach(producer);
+	peal_consumer_close(consumer);
+}
+
+/* observers --------------------------------------------------------------- */
+
+static void questions_that_come_together_get_one_answer(void **state)
+{
+	struct peal_consumer_options options = consumer_options();
+	union peal__packet packet = {
+		.hello = {.abi = PEAL__WIRE_ABI, .role = PEAL__ROLE_OBSERVER}};
+	struct peal_consumer *consumer;
+	int fd;
+
+	(void)state;
+	/* It reads when it dispatches, so what comes together is ours. */
+	options.wait_mode = PEAL_WAIT_FD;
+	consumer = open_with(&options);
+	fd = hand_connect();
+	hand_send(fd, &packet, PEAL__WIRE_HELLO);
+	while (hand_receive(fd, &packet) != PEAL__WIRE_WELCOME)
+		peal_consumer_dispatch(consumer);
+	for (int round = 0; round < 3; round++) {
+		for (int i = 0; i < 10; i++)
+			hand_send(fd, &packet, PEAL__WIRE_STATUS);
+		peal_consumer_dispatch(consumer);
+		assert_int_equal(hand_receive(fd, &packet), PEAL__WIRE_STATUS);
+		assert_int_equal(hand_receive(fd, &packet), -EAGAIN);
+	}
+	close(fd);
+	peal_consumer_close(consumer);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(overflow_user_is_refused_whatever_its_number_is),
+		TEST(user_at_its_cap_is_turned_away_at_accept),
+		TEST(questions_that_come_together_get_one_answer),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL) != 0;
+}
