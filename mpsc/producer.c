@@ -46,6 +46,7 @@ static void take_connection(struct peal_producer *producer)
 	producer->connection.socket.broken = &producer->hot.is_broken;
 	producer->hot.is_broken = 0;
 	producer->told = false;
+	producer->last_words = 0;
 	producer->stats.self = connection->self;
 	peal_doorbell_init(&producer->sleeper, &segment->space.arm,
 	                   &segment->space.seq,
@@ -127,7 +128,7 @@ int peal_producer_detach(struct peal_producer *producer)
 }
 
 /* The connection is over: claims are void, and what nobody released is lost. */
-static int lose(struct peal_producer *producer, int error)
+int peal__producer_lose(struct peal_producer *producer, int error)
 {
 	producer->lost = error;
 	producer->hot.is_broken = 1;
@@ -158,8 +159,13 @@ int peal__producer_look(struct peal_producer *producer)
 	           peal__has_hung_up(producer->connection.socket.fd);
 	/* In this order: a server that closes says so before it hangs up. */
 	if (has_closed(producer))
-		return lose(producer, -ESHUTDOWN);
-	return has_gone ? lose(producer, -ECONNRESET) : 0;
+		return peal__producer_lose(producer, -ESHUTDOWN);
+	if (!has_gone)
+		return 0;
+	peal__producer_read_socket(producer);
+	return peal__producer_lose(producer, producer->last_words != 0
+	                                             ? producer->last_words
+	                                             : -ECONNRESET);
 }
 
 bool peal__producer_look_is_due(struct peal_producer *producer)
