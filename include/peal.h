@@ -8,6 +8,7 @@
  *	ring.h      one producer, one consumer
  *	mpsc.h      many producers attach to a name; one consumer
  *	reactor.h   a server that answers calls
+ *	client.h    who calls it
  *	observer.h  looking at a server from outside
  *
  * Callers: see each header.
@@ -16,6 +17,7 @@
 #define PEAL_H
 
 #include <peal/base.h>
+#include <peal/client.h>
 #include <peal/doorbell.h>
 #include <peal/mpsc.h>
 #include <peal/observer.h>

@@ -45,10 +45,10 @@ static void take_connection(struct peal_producer *producer)
 	producer->looked_ticks = peal__cpu_ticks();
 	producer->cpu = -1;
 	producer->lost = 0;
-	producer->last_word = 0;
 	producer->connection.socket.broken = &producer->hot.is_broken;
 	producer->hot.is_broken = 0;
 	producer->told = false;
+	producer->last_word = 0;
 	producer->stats.self = connection->self;
 	peal_doorbell_init(&producer->sleeper, &segment->space.arm,
 	                   &segment->space.seq,
@@ -130,7 +130,7 @@ int peal_producer_detach(struct peal_producer *producer)
 }
 
 /* The connection is over: claims are void, and what nobody released is lost. */
-static int lose(struct peal_producer *producer, int error)
+int peal__producer_lose(struct peal_producer *producer, int error)
 {
 	producer->lost = error;
 	producer->hot.is_broken = 1;
@@ -166,7 +166,14 @@ void peal__producer_hear(struct peal_producer *producer)
 static int why_it_hung_up(struct peal_producer *producer)
 {
 	peal__producer_hear(producer);
-	return producer->last_word == -EPROTO ? -EPROTO : -ECONNRESET;
+	switch (producer->last_word) {
+	case -EPROTO:
+	case -ESHUTDOWN:
+		return producer->last_word;
+	default:
+		/* Other codes could be taken for what a call came to. */
+		return -ECONNRESET;
+	}
 }
 
 int peal__producer_look(struct peal_producer *producer)
@@ -180,8 +187,10 @@ int peal__producer_look(struct peal_producer *producer)
 	           peal__has_hung_up(producer->connection.socket.fd);
 	/* In this order: a server that closes says so before it hangs up. */
 	if (has_closed(producer))
-		return lose(producer, -ESHUTDOWN);
-	return has_gone ? lose(producer, why_it_hung_up(producer)) : 0;
+		return peal__producer_lose(producer, -ESHUTDOWN);
+	return has_gone
+	               ? peal__producer_lose(producer, why_it_hung_up(producer))
+	               : 0;
 }
 
 bool peal__producer_look_is_due(struct peal_producer *producer)

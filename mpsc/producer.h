@@ -18,6 +18,21 @@
 #include "mpsc/attach.h"
 #include "peal/mpsc.h"
 
+/*
+ * Who stands on a producer and makes more of it: a client. A plain producer has
+ * nobody.
+ */
+struct peal__producer_owner {
+	void *object;
+	/* What else ends a wait for room: 0, nothing; -EAGAIN, answers are
+	 * there, for which the server may be waiting; -ECANCELED. Only loads,
+	 * which are seq_cst: it is part of the second look. */
+	int (*interrupt)(void *object);
+	/* What must be done before a sleep, and after a short spin. */
+	void (*settle)(void *object);
+	int wake_fd; /* in fd mode it ends a sleep as well; or -1 */
+};
+
 struct peal_producer {
 	struct peal__producer_hot hot;
 	struct peal_producer_stats stats; /* but for what hot counts */
@@ -38,9 +53,7 @@ struct peal_producer {
 	struct peal_producer_options options; /* without a name */
 	bool told;                            /* of the loss */
 
-	/* A client's: who waits for room also hears of answers, since the
-	 * server may wait until they are read. Or NULL. */
-	const struct peal_ring_rx *answers;
+	const struct peal__producer_owner *owner; /* or NULL */
 };
 
 _Static_assert(offsetof(struct peal_producer, hot) == 0,
@@ -94,9 +107,30 @@ int peal__producer_open(const struct peal_producer_options *known,
 int peal__producer_attach_again(struct peal_producer *producer,
                                 uint64_t timeout_ns);
 
+/* The connection is over because of @error, which is returned. */
+int peal__producer_lose(struct peal_producer *producer, int error);
+
 /*
- * Wait until a frame for @bytes fits. 0, -ETIMEDOUT, -EAGAIN (answers are
- * waiting), or the loss of the server, told.
+ * room.c. Sleep at one of the two bells of this connection, armed, until the
+ * deadline: 0 or -ETIMEDOUT. The longest single sleep of whoever uses it is
+ * PEAL__PRODUCER_NET_NS. Without the net it looks at the server alone: no wake
+ * that was lost is made good.
+ */
+#ifdef PEAL_NO_BOUNDED_SLEEP
+#define PEAL__PRODUCER_NET_NS PEAL__NEVER
+#else
+#define PEAL__PRODUCER_NET_NS (50 * PEAL__NS_PER_MS)
+#endif
+int peal__producer_sleep(struct peal_producer *producer,
+                         const struct peal_sleeper *sleeper,
+                         uint64_t deadline_ns);
+
+/* After a wait that came to @result: has the server gone? */
+bool peal__producer_has_lost(struct peal_producer *producer, int result);
+
+/*
+ * Wait until a frame for @bytes fits. 0, -ETIMEDOUT, what the owner was
+ * interrupted with, or the loss of the server, told.
  */
 int peal__producer_wait_for_room(struct peal_producer *producer, size_t bytes,
                                  uint64_t timeout_ns);

@@ -7,13 +7,14 @@
 #include "mpsc/producer.h"
 
 /* How long a producer sleeps before it looks whether its server is there. */
-#define SLEEP_MAX_NS (50 * PEAL__NS_PER_MS)
-/* Does it then look for room as well? A net below the proof, never needed. */
-#ifdef PEAL_NO_BOUNDED_SLEEP
-#define HAS_NET false
-#else
-#define HAS_NET true
-#endif
+#define LOOK_NS (50 * PEAL__NS_PER_MS)
+
+static int interrupted(const struct peal_producer *producer)
+{
+	const struct peal__producer_owner *owner = producer->owner;
+
+	return owner == NULL ? 0 : owner->interrupt(owner->object);
+}
 
 static bool has_room(void *object)
 {
@@ -24,43 +25,51 @@ static bool has_room(void *object)
 	uint64_t released = __atomic_load_n(producer->hot.tx.released_word,
 	                                    __ATOMIC_SEQ_CST);
 
-	return (int64_t)(released - want) >= 0 ||
-	       (producer->answers != NULL &&
-	        peal_ring_has_data(producer->answers));
+	return (int64_t)(released - want) >= 0 || interrupted(producer) < 0;
 }
 
 /* In fd mode the consumer rings with a byte on the socket. */
-static int sleep_in_poll(void *object, uint64_t deadline_ns)
+static int sleep_in_poll(const struct peal_producer *producer,
+                         uint64_t deadline_ns)
 {
-	struct peal_producer *producer = object;
-	struct pollfd poll_fd = {.fd = producer->connection.socket.fd,
-	                         .events = POLLIN | POLLRDHUP};
+	struct pollfd poll_fds[] = {
+		{.fd = producer->connection.socket.fd,
+	         .events = POLLIN | POLLRDHUP},
+		{.fd = producer->owner == NULL ? -1 : producer->owner->wake_fd,
+	         .events = POLLIN},
+	};
 	int saved_errno = errno;
-	int count = poll(&poll_fd, 1, peal__deadline_to_poll_ms(deadline_ns));
+	int count = poll(poll_fds, 2, peal__deadline_to_poll_ms(deadline_ns));
 
 	errno = saved_errno;
 	return count != 0 ? 0 : -ETIMEDOUT;
 }
 
-/* Without the net only the server is looked at: no wake, no room. */
-static int sleep_without_net(void *object, uint64_t deadline_ns)
+int peal__producer_sleep(struct peal_producer *producer,
+                         const struct peal_sleeper *sleeper,
+                         uint64_t deadline_ns)
 {
-	struct peal_producer *producer = object;
 	int result;
 
 	do {
-		uint64_t until_ns = peal__deadline_after(SLEEP_MAX_NS);
+		uint64_t until_ns = peal__deadline_after(LOOK_NS);
 
 		if (deadline_ns <= until_ns)
 			until_ns = deadline_ns;
 		result = producer->options.wait_mode == PEAL_WAIT_FD
-		                 ? sleep_in_poll(object, until_ns)
-		                 : peal__doorbell_wait_until(&producer->sleeper,
-		                                             until_ns);
+		                 ? sleep_in_poll(producer, until_ns)
+		                 : peal__doorbell_wait_until(sleeper, until_ns);
 		if (result == 0 || until_ns == deadline_ns)
 			return result;
 	} while (peal__producer_look(producer) == 0);
 	return 0;
+}
+
+static int sleep_for_room(void *object, uint64_t deadline_ns)
+{
+	struct peal_producer *producer = object;
+
+	return peal__producer_sleep(producer, &producer->sleeper, deadline_ns);
 }
 
 /* How far the consumer must have released before so much is free. */
@@ -75,13 +84,21 @@ static void wish(struct peal_producer *producer, uint64_t frame_bytes)
 
 /* A sleep may have ended because the server did; a spin that goes on and on
  * asks the kernel only now and then. */
-static bool has_lost_server(struct peal_producer *producer, int result)
+bool peal__producer_has_lost(struct peal_producer *producer, int result)
 {
 	if (result == PEAL__SPIN_WOKEN &&
 	    producer->options.spin_mode == PEAL_SPIN_ALWAYS &&
 	    !peal__producer_look_is_due(producer))
-		return false;
+		return producer->lost != 0;
 	return peal__producer_look(producer) < 0;
+}
+
+static void settle_owner(void *object)
+{
+	const struct peal_producer *producer = object;
+
+	if (producer->owner != NULL)
+		producer->owner->settle(producer->owner->object);
 }
 
 int peal__producer_wait_for_room(struct peal_producer *producer, size_t bytes,
@@ -90,17 +107,14 @@ int peal__producer_wait_for_room(struct peal_producer *producer, size_t bytes,
 	const struct peal__spin_look look = {
 		.soon = has_room,
 		.final = has_room,
-		.sleep = !HAS_NET ? sleep_without_net
-	                 : producer->options.wait_mode == PEAL_WAIT_FD
-	                         ? sleep_in_poll
-	                         : NULL,
+		.settle = settle_owner,
+		.sleep = sleep_for_room,
 		.object = producer,
 		.peer_cpu = &producer->connection.arm_page->cpu,
 	};
-	struct peal__spin_limit limit = {timeout_ns, 0,
-	                                 HAS_NET ? SLEEP_MAX_NS : PEAL__NEVER};
+	struct peal__spin_limit limit = {timeout_ns, 0, PEAL__PRODUCER_NET_NS};
 	uint64_t frame_bytes = peal_ring_frame_bytes(bytes);
-	int result;
+	int result, error;
 
 	wish(producer, frame_bytes);
 	for (;;) {
@@ -111,10 +125,10 @@ int peal__producer_wait_for_room(struct peal_producer *producer, size_t bytes,
 			peal__producer_hear(producer);
 		if (peal__ring_make_room(&producer->hot.tx, frame_bytes))
 			return 0;
-		if (producer->answers != NULL &&
-		    peal_ring_has_data(producer->answers))
-			return -EAGAIN;
-		if (has_lost_server(producer, result)) {
+		error = interrupted(producer);
+		if (error < 0)
+			return error;
+		if (peal__producer_has_lost(producer, result)) {
 			producer->told = true;
 			return producer->lost;
 		}

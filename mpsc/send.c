@@ -19,10 +19,9 @@ void peal__producer_show(struct peal_producer *producer)
 }
 
 /* A full ring: look whether somebody is still there to empty it, and wait. */
-static __attribute__((noinline)) int claim_full(struct peal_producer *producer,
-                                                size_t bytes,
-                                                uint64_t timeout_ns,
-                                                void **ret_data)
+static __attribute__((noinline)) int
+claim_full(struct peal_producer *producer, size_t bytes, uint32_t kind,
+           uint64_t id, uint64_t timeout_ns, void **ret_data)
 {
 	struct peal__client_word *word = &producer->connection.segment->word;
 	uint64_t start_ns = peal__clock_ns();
@@ -42,7 +41,7 @@ static __attribute__((noinline)) int claim_full(struct peal_producer *producer,
 		peal__write_once(&word->blocked_ns, producer->stats.blocked_ns);
 	}
 	if (error == 0)
-		return peal_ring_claim(&producer->hot.tx, bytes, 0, 0,
+		return peal_ring_claim(&producer->hot.tx, bytes, kind, id,
 		                       ret_data);
 	producer->stats.full_count++;
 	peal__write_once(&word->full_count, producer->stats.full_count);
@@ -50,15 +49,17 @@ static __attribute__((noinline)) int claim_full(struct peal_producer *producer,
 }
 
 int peal__producer_claim_slowly(struct peal_producer *producer, size_t bytes,
-                                uint64_t timeout_ns, void **ret_data)
+                                uint32_t kind, uint64_t id, uint64_t timeout_ns,
+                                void **ret_data)
 {
 	int error = peal__producer_check(producer, timeout_ns);
 
 	if (error < 0)
 		return error;
-	error = peal_ring_claim(&producer->hot.tx, bytes, 0, 0, ret_data);
+	error = peal_ring_claim(&producer->hot.tx, bytes, kind, id, ret_data);
 	if (error == -EAGAIN)
-		error = claim_full(producer, bytes, timeout_ns, ret_data);
+		error = claim_full(producer, bytes, kind, id, timeout_ns,
+		                   ret_data);
 	if (error == 0)
 		producer->hot.claimed_bytes += bytes;
 	return error;
@@ -78,7 +79,8 @@ int peal__producer_publish_slowly(struct peal_producer *producer)
 int(peal_producer_claim)(struct peal_producer *producer, size_t bytes,
                          uint64_t timeout_ns, void **ret_data)
 {
-	return peal__producer_claim(producer, bytes, timeout_ns, ret_data);
+	return peal__producer_claim(producer, bytes, 0, 0, timeout_ns,
+	                            ret_data);
 }
 
 int(peal_producer_publish)(struct peal_producer *producer)

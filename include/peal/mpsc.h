@@ -379,14 +379,16 @@ struct peal__producer_hot {
 #define PEAL__MESSAGES_PER_SHOW 64
 
 PEAL_API int peal__producer_claim_slowly(struct peal_producer *producer,
-                                         size_t bytes, uint64_t timeout_ns,
+                                         size_t bytes, uint32_t kind,
+                                         uint64_t id, uint64_t timeout_ns,
                                          void **ret_data);
 PEAL_API int peal__producer_publish_slowly(struct peal_producer *producer);
 PEAL_API void peal__producer_show(struct peal_producer *producer);
 
 static inline PEAL_MUST_CHECK int
 peal__producer_claim(struct peal_producer *producer, size_t bytes,
-                     uint64_t timeout_ns, void **ret_data)
+                     uint32_t kind, uint64_t id, uint64_t timeout_ns,
+                     void **ret_data)
 {
 	struct peal__producer_hot *hot = (struct peal__producer_hot *)producer;
 
@@ -395,13 +397,13 @@ peal__producer_claim(struct peal_producer *producer, size_t bytes,
 	if (PEAL_LIKELY(!hot->is_broken &&
 	                __atomic_load_n(hot->lifeline, __ATOMIC_RELAXED) - 1 <
 	                        PEAL__LIFELINE_CUT - 1 &&
-	                peal_ring_claim(&hot->tx, bytes, 0, 0, ret_data) ==
+	                peal_ring_claim(&hot->tx, bytes, kind, id, ret_data) ==
 	                        0)) {
 		hot->claimed_bytes += bytes;
 		return 0;
 	}
-	return peal__producer_claim_slowly(producer, bytes, timeout_ns,
-	                                   ret_data);
+	return peal__producer_claim_slowly(producer, bytes, kind, id,
+	                                   timeout_ns, ret_data);
 }
 
 static inline int peal__producer_publish(struct peal_producer *producer)
@@ -477,7 +479,7 @@ static inline void peal__consumer_release(struct peal_consumer *consumer,
 #define peal_consumer_release(consumer, message) \
 	peal__consumer_release(consumer, message)
 #define peal_producer_claim(producer, bytes, timeout_ns, ret_data) \
-	peal__producer_claim(producer, bytes, timeout_ns, ret_data)
+	peal__producer_claim(producer, bytes, 0, 0, timeout_ns, ret_data)
 #define peal_producer_publish(producer) peal__producer_publish(producer)
 
 PEAL_END_DECLS
