@@ -81,7 +81,7 @@ static int find_group(const char *controller, const char *root, char *directory,
 			return -ENOENT;
 		/* In a container the path may be one of the host's. */
 		if (stat(directory, &status) != 0)
-			snprintf(directory, directory_bytes, "%s", root);
+			directory[strlen(root)] = '\0';
 		if (stat(directory, &status) != 0)
 			return -ENOENT;
 		*ret_root_bytes = strlen(root);
