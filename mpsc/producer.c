@@ -16,6 +16,7 @@
 
 /* How often a server that has no lifeline is looked at. */
 #define LOOK_NS (10 * PEAL__NS_PER_MS)
+#define HELD_LOOKS 8 /* one that has one is looked at so much less often */
 /* Attaching again may take so long, whatever the timeout of the call. */
 #define RECONNECT_NS (100 * PEAL__NS_PER_MS)
 
@@ -205,7 +206,12 @@ bool peal__producer_look_is_due(struct peal_producer *producer)
 		producer->looked_released = producer->hot.tx.released;
 		producer->looked_ticks = now_ticks;
 	}
-	return now_ticks - producer->looked_ticks >= producer->look_ticks;
+	/* Its death marks the lifeline, if it has one; then only being sent away
+	 * is left to be asked for. */
+	return now_ticks - producer->looked_ticks >=
+	       (peal__read_once(producer->hot.lifeline) != 0
+	                ? HELD_LOOKS * producer->look_ticks
+	                : producer->look_ticks);
 }
 
 int peal__producer_attach_again(struct peal_producer *producer,

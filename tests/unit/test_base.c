@@ -13,10 +13,10 @@
 #include "base/clock.h"
 #include "base/cpu.h"
 #include "base/failure.h"
-#include "base/options.h"
 #include "base/file.h"
 #include "base/fork.h"
 #include "base/hooks.h"
+#include "base/options.h"
 #include "base/read.h"
 
 /* clock ------------------------------------------------------------------ */
