@@ -36,17 +36,6 @@ static void free_reactor(struct peal_reactor *reactor)
 	free(reactor);
 }
 
-static int make_stashes(struct peal_reactor *reactor)
-{
-	for (uint32_t i = 0; i < reactor->options.client_max; i++) {
-		reactor->peers[i].stash = calloc(
-			reactor->stash_count, sizeof(struct peal__running *));
-		if (reactor->peers[i].stash == NULL)
-			return -ENOMEM;
-	}
-	return 0;
-}
-
 static uint32_t stash_count(const struct peal_reactor_options *options)
 {
 	uint32_t count = 1;
@@ -94,7 +83,7 @@ static struct peal_reactor *allocate(const struct peal_reactor_options *known)
 		.stop_fd = known->stop_signals_fd,
 	};
 	if (reactor->completions == NULL || reactor->peers == NULL ||
-	    reactor->touched == NULL || make_stashes(reactor) < 0) {
+	    reactor->touched == NULL) {
 		free_reactor(reactor);
 		return NULL;
 	}
@@ -149,7 +138,7 @@ static bool is_busy(const struct peal_reactor *reactor)
 		     free_one != NULL && !is_free;
 		     free_one = free_one->next_free)
 			is_free = free_one == running;
-		/* W4: pairs with W1 in run_work(). */
+		/* W4: pairs with W5 in run_work(). */
 		if (!is_free &&
 		    (__atomic_load_n(&running->flags, __ATOMIC_ACQUIRE) &
 		     PEAL__ENDED) == 0)

@@ -237,12 +237,16 @@ void peal__peer_opened(void *object, struct peal__slot *slot)
 	struct peal_reactor *reactor = object;
 	struct peal__peer *peer = &reactor->peers[slot->peer.slot_index];
 	struct peal__running **stash = peer->stash;
+	bool is_ordered = (slot->flags & PEAL__HELLO_UNORDERED) == 0;
 
+	/* Kept for the next one in this slot. */
+	if (is_ordered && stash == NULL)
+		stash = calloc(reactor->stash_count, sizeof(*stash));
 	*peer = (struct peal__peer){
 		.reactor = reactor,
 		.slot = slot,
 		.id = slot->peer,
-		.is_ordered = (slot->flags & PEAL__HELLO_UNORDERED) == 0,
+		.is_ordered = is_ordered && stash != NULL,
 		.is_trusted = slot->info.uid == geteuid(),
 		.stash = stash,
 		.active_ns = peal__clock_ns(),
@@ -253,6 +257,8 @@ void peal__peer_opened(void *object, struct peal__slot *slot)
 	/* Relaxed: workers only ask for peers whose requests they have. */
 	peal__write_once(&peer->is_open, 1);
 	reactor->open_count++;
+	if (is_ordered && stash == NULL)
+		peal__peer_doom(peer, -ENOMEM);
 	if (reactor->options.on_opened != NULL)
 		reactor->options.on_opened(reactor, peer->id,
 		                           reactor->options.arg);

@@ -111,6 +111,9 @@ struct peal_reactor {
 
 /* run.c */
 bool peal__reactor_is_mine(const struct peal_reactor *reactor);
+/* Would this thread, waiting for an answer to @client, wait for itself? It runs a
+ * handler or a callback of the reactor that @client is connected to. */
+bool peal__reactor_would_wait(struct peal_peer client);
 void peal__reactor_ring(struct peal_reactor *reactor);
 /* The owner's part, see mpsc/server.h. */
 bool peal__reactor_has_work(void *object);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
+#include <unistd.h>
 
 #include "base/cpu.h"
 #include "base/hooks.h"
@@ -11,6 +12,31 @@
 
 /* Its address is this thread's and no other's. */
 static __thread char self;
+
+/* Whose pass this thread is in. */
+static __thread struct peal_reactor *passing;
+
+static void begin_pass(struct peal_reactor *reactor)
+{
+	reactor->is_in_pass = true;
+	passing = reactor;
+}
+
+static void end_pass(struct peal_reactor *reactor)
+{
+	reactor->is_in_pass = false;
+	passing = NULL;
+}
+
+bool peal__reactor_would_wait(struct peal_peer client)
+{
+	const struct peal__peer *peer;
+
+	if (passing == NULL)
+		return false;
+	peer = peal__peer_find(passing, client);
+	return peer != NULL && peer->slot->info.pid == getpid();
+}
 
 bool peal__reactor_is_mine(const struct peal_reactor *reactor)
 {
@@ -244,7 +270,7 @@ static uint32_t pass(struct peal_reactor *reactor)
 {
 	uint32_t count = 0;
 
-	reactor->is_in_pass = true;
+	begin_pass(reactor);
 	look_at_stop(reactor);
 	if (!reactor->is_over) {
 		if (peal__completions_has_any(reactor->completions))
@@ -259,7 +285,7 @@ static uint32_t pass(struct peal_reactor *reactor)
 			send_doomed_away(reactor);
 		peal__peers_ring(reactor);
 	}
-	reactor->is_in_pass = false;
+	end_pass(reactor);
 	return count;
 }
 
@@ -306,10 +332,10 @@ static int wait(struct peal_reactor *reactor, uint64_t timeout_ns)
 {
 	int result;
 
-	reactor->is_in_pass = true;
+	begin_pass(reactor);
 	result = peal_consumer_wait(reactor->consumer,
 	                            bounded(reactor, timeout_ns));
-	reactor->is_in_pass = false;
+	end_pass(reactor);
 	return result;
 }
 
@@ -321,9 +347,8 @@ int peal_reactor_run_once(struct peal_reactor *reactor, uint64_t timeout_ns)
 		return result;
 	if (reactor->is_over)
 		return -ESHUTDOWN;
-	/* First of all the bell, so that all it rang for is seen below. */
-	result = pass(reactor) > 0 ? wait(reactor, 0)
-	                           : wait(reactor, timeout_ns);
+	/* The wait looks at the bell first, so that all it rang for is seen. */
+	result = wait(reactor, timeout_ns);
 	pass(reactor);
 	return reactor->is_over ? -ESHUTDOWN : result;
 }
@@ -356,9 +381,9 @@ int peal_reactor_prepare(struct peal_reactor *reactor, uint64_t *ret_timeout_ns)
 		return result;
 	if (reactor->is_over)
 		return 1; /* dispatch tells it */
-	reactor->is_in_pass = true;
+	begin_pass(reactor);
 	result = peal_consumer_prepare(reactor->consumer);
-	reactor->is_in_pass = false;
+	end_pass(reactor);
 	if (result < 0)
 		return result;
 	due_ns = next_due_ns(reactor);
@@ -382,9 +407,9 @@ int peal_reactor_dispatch(struct peal_reactor *reactor)
 		return result;
 	if (reactor->is_over)
 		return -ESHUTDOWN;
-	reactor->is_in_pass = true;
+	begin_pass(reactor);
 	result = peal_consumer_dispatch(reactor->consumer);
-	reactor->is_in_pass = false;
+	end_pass(reactor);
 	if (result < 0)
 		return result;
 	pass(reactor);
