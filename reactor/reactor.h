@@ -103,6 +103,7 @@ struct peal_reactor {
 	uint32_t
 		lone_count; /* long inline handlers beside which nothing came */
 	bool is_in_pass;
+	struct peal_reactor *outer; /* whose handler runs our pass, or NULL */
 	bool is_draining;
 	bool is_over;
 	int over_result;

@@ -13,29 +13,34 @@
 /* Its address is this thread's and no other's. */
 static __thread char self;
 
-/* Whose pass this thread is in. */
+/* Whose pass this thread is in, the innermost; a handler may run another
+ * reactor. */
 static __thread struct peal_reactor *passing;
 
 static void begin_pass(struct peal_reactor *reactor)
 {
 	reactor->is_in_pass = true;
+	reactor->outer = passing;
 	passing = reactor;
 }
 
 static void end_pass(struct peal_reactor *reactor)
 {
 	reactor->is_in_pass = false;
-	passing = NULL;
+	passing = reactor->outer;
 }
 
 bool peal__reactor_would_wait(struct peal_peer client)
 {
-	const struct peal__peer *peer;
+	for (struct peal_reactor *reactor = passing; reactor != NULL;
+	     reactor = reactor->outer) {
+		const struct peal__peer *peer =
+			peal__peer_find(reactor, client);
 
-	if (passing == NULL)
-		return false;
-	peer = peal__peer_find(passing, client);
-	return peer != NULL && peer->slot->info.pid == getpid();
+		if (peer != NULL && peer->slot->info.pid == getpid())
+			return true;
+	}
+	return false;
 }
 
 bool peal__reactor_is_mine(const struct peal_reactor *reactor)
