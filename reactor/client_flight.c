@@ -6,9 +6,12 @@
 
 #define CAPACITY_MIN 64
 
+/* The golden ratio of 2^64 keeps consecutive numbers apart. */
+#define SPREAD UINT64_C(0x9e3779b97f4a7c15)
+
 static size_t home_of(const struct peal__flight *flight, uint64_t id)
 {
-	return (size_t)id & (flight->capacity - 1);
+	return (size_t)((id * SPREAD) >> 32) & (flight->capacity - 1);
 }
 
 static size_t after(const struct peal__flight *flight, size_t place)

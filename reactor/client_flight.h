@@ -6,9 +6,9 @@
  *	                  |  \------- connection lost: LOST --- told: taken
  *	call gave up -> ABANDONED --- answered: taken, and dropped
  *
- * Ids are consecutive, so each has a place of its own mostly; one that stays
- * for long is probed past. A table is at most half full, however far the ids
- * in it are apart.
+ * An open table, at most half full, however far the ids in it are apart. Ids are
+ * consecutive, and must not lie beside each other: who takes one out would have
+ * to look at all that follow it.
  *
  * Callers: the thread that owns the client.
  *
