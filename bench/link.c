@@ -3,15 +3,15 @@
 
 #include <stdio.h>
 
-static void full_name(const struct bench_side *side, const char *name,
-                      char *ret_path, size_t bytes)
+void bench_full_name(const struct bench_side *side, const char *name,
+                     char *ret_path, size_t bytes)
 {
 	snprintf(ret_path, bytes, "%s/%s", side->setting->directory, name);
 }
 
 /* Prefer the library's own sentence to ours. */
-static int refused(struct bench_side *side, int error,
-                   const struct peal_failure *failure, const char *what)
+int bench_refused(struct bench_side *side, int error,
+                  const struct peal_failure *failure, const char *what)
 {
 	return bench_fail(side, error,
 	                  failure->text[0] != '\0' ? failure->text : what);
@@ -25,14 +25,14 @@ int bench_consumer_open(struct bench_side *side, const char *name,
 	char path[128];
 	int result;
 
-	full_name(side, name, path, sizeof(path));
+	bench_full_name(side, name, path, sizeof(path));
 	options.name = path;
 	options.spin_mode = side->work->spin_mode;
 	options.producer_max = side->work->idle_count + 8;
 	options.ret_failure = &failure;
 	result = peal_consumer_open(&options, ret_consumer);
 	if (result < 0)
-		return refused(side, result, &failure, "cannot open");
+		return bench_refused(side, result, &failure, "cannot open");
 	return 0;
 }
 
@@ -45,7 +45,7 @@ int bench_producer_attach(struct bench_side *side, const char *name,
 	char path[128];
 	int result;
 
-	full_name(side, name, path, sizeof(path));
+	bench_full_name(side, name, path, sizeof(path));
 	options.name = path;
 	options.ring_bytes = ring_bytes;
 	options.spin_mode = side->work->spin_mode;
@@ -53,6 +53,6 @@ int bench_producer_attach(struct bench_side *side, const char *name,
 	result =
 		peal_producer_attach(&options, BENCH_PATIENCE_NS, ret_producer);
 	if (result < 0)
-		return refused(side, result, &failure, "cannot attach");
+		return bench_refused(side, result, &failure, "cannot attach");
 	return 0;
 }

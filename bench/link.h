@@ -13,6 +13,13 @@
 /* Longer than anything here takes unless it is lost. */
 #define BENCH_PATIENCE_NS UINT64_C(10000000000)
 
+/* The path that @name stands for. */
+void bench_full_name(const struct bench_side *side, const char *name,
+                     char *path, size_t path_bytes);
+/* Say why peal refused; returns @error. */
+int bench_refused(struct bench_side *side, int error,
+                  const struct peal_failure *failure, const char *what);
+
 /* Both take their spin mode from the side's work; 0 or -errno, said. */
 int bench_consumer_open(struct bench_side *side, const char *name,
                         struct peal_consumer **ret_consumer);
@@ -57,6 +64,10 @@ bench_measure_fn bench_rings_talk; /* bare rings, no bell */
 /* Messages in a second; aside: sleeps of the consumer in a thousand. */
 bench_measure_fn bench_stream;
 bench_measure_fn bench_rings_stream; /* bare rings, no bell */
+
+/* Nanoseconds of a call; calls in a second with @batch in flight. */
+bench_measure_fn bench_call;
+bench_measure_fn bench_call_deep;
 
 /* Nanoseconds of claim, write and publish; of peek, read and release. */
 bench_measure_fn bench_put_alone;

@@ -252,6 +252,90 @@ static const struct bench_row idle_rows[] = {
 	IDLE_ROWS(500),
 };
 
+/* call -------------------------------------------------------------------- */
+
+#define DEEP(depth)                                                         \
+	{                                                                   \
+		.payload_bytes = 64, .header_bytes = HEADER_BYTES,          \
+		.ring_bytes = BENCH_RING_BYTES, .batch = (depth),           \
+		.spin_mode = PEAL_SPIN_ADAPTIVE, .poll = BENCH_POLL_GENTLE, \
+	}
+#define CALL_BESIDE(count)                                                  \
+	{                                                                   \
+		.payload_bytes = 64, .ring_bytes = BENCH_RING_BYTES,        \
+		.spin_mode = PEAL_SPIN_ADAPTIVE, .poll = BENCH_POLL_GENTLE, \
+		.idle_count = (count)                                       \
+	}
+#define ONE_CPU                                                      \
+	{                                                            \
+		.payload_bytes = 64, .ring_bytes = BENCH_RING_BYTES, \
+		.spin_mode = PEAL_SPIN_ADAPTIVE, .same_cpu = true    \
+	}
+
+static const struct bench_row call_rows[] = {
+	{
+		.what = "a call, 64 B, awake",
+		.measure = bench_call,
+		.work = CALL_BESIDE(0),
+		.needs_two_cpus = true,
+		.limits = {{SAME_BYTES, bench_limit_frames_in_place, TALK, 1.5,
+                            1.5},
+                           {WALKING, bench_limit_frames_walking, TALK, 0, 0},
+                           {"producer and consumer", bench_talk, TALK, 0, 0}},
+	},
+	{
+		.what = "a call, p99, each one timed",
+		.measure = bench_call,
+		.work = TALK_P99,
+		.needs_two_cpus = true,
+		.limits = {{SAME_BYTES ", p99", bench_limit_frames_in_place,
+                            TALK_P99, 0, 0}},
+	},
+	{
+		.what = "a call to a sleeping server, median",
+		.measure = bench_call,
+		.work = WAKE(50, false),
+		.needs_two_cpus = true,
+		.limits = {{"bare futex ping-pong", bench_limit_futex,
+                            WAKE(50, false), 1.15, 1.15}},
+	},
+	{
+		.what = "calls, 16 in flight",
+		.measure = bench_call_deep,
+		.work = DEEP(16),
+		.unit = BENCH_MESSAGES,
+		.needs_two_cpus = true,
+		.goal_near = 20e6,
+		.goal_far = 7e6,
+		.limits = {{COPY ", one by one", bench_limit_copy_best,
+                            FLOW(64, 1), 0, 0}},
+	},
+	{
+		.what = "calls, 1 in flight",
+		.measure = bench_call_deep,
+		.work = DEEP(1),
+		.unit = BENCH_MESSAGES,
+		.needs_two_cpus = true,
+		.limits = {{COPY ", one by one", bench_limit_copy_best,
+                            FLOW(64, 1), 0, 0}},
+	},
+	{
+		.what = "a call, both on one processor",
+		.measure = bench_call,
+		.work = ONE_CPU,
+		.limits = {{"bare futex ping-pong", bench_limit_futex,
+                            WAKE(50, true), 0, 0}},
+	},
+	{
+		.what = "a call beside 500 idle clients",
+		.measure = bench_call,
+		.work = CALL_BESIDE(500),
+		.needs_two_cpus = true,
+		.limits = {{"the same, alone", bench_call, CALL_BESIDE(0), 1.15,
+                            1.15}},
+	},
+};
+
 /* all of them ------------------------------------------------------------ */
 
 const struct bench_section bench_sections[] = {
@@ -263,6 +347,8 @@ const struct bench_section bench_sections[] = {
          wake_rows, COUNT(wake_rows)},
 	{"publish", "what the producer pays while the consumer is awake",
          publish_rows, COUNT(publish_rows)},
+	{"call", "a request there and its answer back", call_rows,
+         COUNT(call_rows)},
 	{"idle", "what producers cost that say nothing", idle_rows,
          COUNT(idle_rows)},
 };

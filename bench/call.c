@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A request there and its answer back, through a reactor and its clients.
+ *
+ *	first   the client: calls, or keeps @batch requests in flight
+ *	second  the server: its handler copies the payload back, inline
+ *
+ * Any number of other clients may be connected that say nothing.
+ */
+#include <peal/client.h>
+#include <peal/reactor.h>
+
+#include "link.h"
+
+struct caller {
+	struct peal_client *client;
+	size_t payload_bytes;
+	uint32_t depth;
+	uint32_t in_flight;
+	bool sleeps;
+	uint8_t source[4096];
+	uint8_t target[4096];
+};
+
+static void call_serve(struct peal_request *request, void *arg)
+{
+	size_t bytes;
+	const void *data = peal_request_data(request, &bytes);
+
+	/* A single byte is the last word. */
+	if (bytes == 1)
+		peal_reactor_stop(*(struct peal_reactor **)arg,
+		                  BENCH_PATIENCE_NS);
+	if (peal_reply(request, data, bytes) < 0)
+		peal_request_drop(request);
+}
+
+static int call_second(struct bench_side *side)
+{
+	struct peal_reactor_options options = PEAL_REACTOR_OPTIONS_INIT;
+	struct peal_failure failure = {0};
+	struct peal_reactor *reactor;
+	char path[128];
+	int result;
+
+	bench_full_name(side, "calls", path, sizeof(path));
+	options.name = path;
+	options.on_request = call_serve;
+	options.arg = &reactor;
+	options.spin_mode = side->work->spin_mode;
+	options.client_max = side->work->idle_count + 8;
+	options.ret_failure = &failure;
+	result = peal_reactor_open(&options, &reactor);
+	if (result < 0)
+		return bench_refused(side, result, &failure, "cannot open");
+	bench_meet(side);
+	result = peal_reactor_run(reactor);
+	if (result < 0)
+		return bench_fail(side, result, "serving");
+	bench_meet(side);
+	peal_reactor_close(reactor);
+	return 0;
+}
+
+static int call_connect(struct bench_side *side, uint64_t ring_bytes,
+                        struct peal_client **ret_client)
+{
+	struct peal_client_options options = PEAL_CLIENT_OPTIONS_INIT;
+	struct peal_failure failure = {0};
+	char path[128];
+	int result;
+
+	bench_full_name(side, "calls", path, sizeof(path));
+	options.name = path;
+	options.request_ring_bytes = ring_bytes;
+	options.response_ring_bytes = ring_bytes;
+	options.spin_mode = side->work->spin_mode;
+	options.ret_failure = &failure;
+	result = peal_client_connect(&options, BENCH_PATIENCE_NS, ret_client);
+	if (result < 0)
+		return bench_refused(side, result, &failure, "cannot connect");
+	return 0;
+}
+
+static int call_open(struct bench_side *side, struct caller *caller)
+{
+	struct peal_client *idle;
+	int result = 0;
+
+	*caller = (struct caller){
+		.payload_bytes = side->work->payload_bytes,
+		.depth = side->work->batch,
+		.sleeps = side->work->sleeps,
+	};
+	bench_meet(side);
+	/* They are left to the end of this process. */
+	for (uint32_t i = 0; i < side->work->idle_count && result == 0; i++)
+		result = call_connect(side, 1 << 16, &idle);
+	if (result == 0)
+		result = call_connect(side, side->work->ring_bytes,
+		                      &caller->client);
+	return result;
+}
+
+static int call_end(struct bench_side *side, struct caller *caller)
+{
+	struct peal_message answer;
+	int result = peal_client_call(caller->client, caller->source, 1,
+	                              BENCH_PATIENCE_NS, &answer);
+
+	if (result < 0)
+		return bench_fail(side, result, "the last call");
+	bench_meet(side);
+	peal_client_close(caller->client);
+	return 0;
+}
+
+/* 0, or -errno; -EPROTO when the answer has another size. */
+static inline int call_take(struct caller *caller,
+                            const struct peal_message *answer)
+{
+	if (answer->data_bytes != caller->payload_bytes)
+		return -EPROTO;
+	bench_copy(caller->target, answer->data, caller->payload_bytes);
+	bench_touch(caller->target);
+	return 0;
+}
+
+static int call_once(void *context)
+{
+	struct caller *caller = context;
+	struct peal_message answer;
+	int result;
+
+	if (caller->sleeps)
+		bench_busy();
+	bench_touch(caller->source);
+	result = peal_client_call(caller->client, caller->source,
+	                          caller->payload_bytes, PEAL_FOREVER, &answer);
+	return result < 0 ? result : call_take(caller, &answer);
+}
+
+static int call_first(struct bench_side *side)
+{
+	struct caller caller;
+	int result = call_open(side, &caller);
+
+	if (result < 0)
+		return result;
+	result = bench_loop(side, call_once, NULL, &caller);
+	if (result < 0)
+		return bench_fail(side, result, "call");
+	if (caller.sleeps)
+		side->shared->value -= BENCH_BUSY_NS;
+	return call_end(side, &caller);
+}
+
+/* One more answer, and as many requests as keep the depth. */
+static inline int call_deep_step(struct caller *caller)
+{
+	struct peal_message answer;
+	uint64_t id;
+	int result;
+
+	for (; caller->in_flight < caller->depth; caller->in_flight++) {
+		bench_touch(caller->source);
+		result = peal_client_send(caller->client, caller->source,
+		                          caller->payload_bytes, PEAL_FOREVER,
+		                          BENCH_PATIENCE_NS, &id);
+		if (result < 0)
+			return result;
+	}
+	result = peal_client_recv(caller->client, BENCH_PATIENCE_NS, &answer);
+	if (result < 0)
+		return result;
+	caller->in_flight--;
+	return call_take(caller, &answer);
+}
+
+static int call_deep_first(struct bench_side *side)
+{
+	uint64_t begin_ns, end_ns, now_ns, count = 0;
+	struct caller caller;
+	int result = call_open(side, &caller);
+
+	if (result < 0)
+		return result;
+	begin_ns = bench_now_ns();
+	end_ns = begin_ns + (uint64_t)(side->setting->seconds * 1e9);
+	do {
+		for (int i = 0; i < BENCH_BLOCK && result >= 0; i++, count++)
+			result = call_deep_step(&caller);
+		now_ns = bench_now_ns();
+	} while (result >= 0 && now_ns < end_ns);
+	side->shared->value = (double)count * 1e9 / (double)(now_ns - begin_ns);
+	for (caller.depth = 0; result >= 0 && caller.in_flight > 0;)
+		result = call_deep_step(&caller);
+	if (result < 0)
+		return bench_fail(side, result, "calls in flight");
+	return call_end(side, &caller);
+}
+
+int bench_call(const struct bench_setting *setting,
+               const struct bench_work *work, struct bench_result *ret_result)
+{
+	return bench_pair(setting, work, -1, call_first, call_second,
+	                  ret_result);
+}
+
+int bench_call_deep(const struct bench_setting *setting,
+                    const struct bench_work *work,
+                    struct bench_result *ret_result)
+{
+	return bench_pair(setting, work, -1, call_deep_first, call_second,
+	                  ret_result);
+}
