@@ -149,7 +149,7 @@ static bool is_busy(const struct peal_reactor *reactor)
 		     free_one != NULL && !is_free;
 		     free_one = free_one->next_free)
 			is_free = free_one == running;
-		/* W4: pairs with W1 in run_work(). */
+		/* W4: pairs with W5 in run_work(). */
 		if (!is_free &&
 		    (__atomic_load_n(&running->flags, __ATOMIC_ACQUIRE) &
 		     PEAL__ENDED) == 0)

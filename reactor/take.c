@@ -99,7 +99,7 @@ void peal__running_settle(struct peal__running *running, bool was_sent)
 	running->is_settled = true;
 	if (running->is_inline)
 		return; /* its handler still runs, here */
-	/* W1: pairs with itself in run_work(): whoever comes second ends it. */
+	/* W1: pairs with W5 in run_work(): whoever comes second ends it. */
 	before = __atomic_fetch_or(&running->flags, PEAL__SETTLED,
 	                           __ATOMIC_ACQ_REL);
 	if (before & PEAL__ENDED)
@@ -129,9 +129,10 @@ static void run_work(struct peal__work *work)
 
 	reactor->options.on_request(&running->request, reactor->options.arg);
 	PEAL__HOOK("reactor: handler has returned");
-	/* Relaxed: W1 orders it. A handler that keeps its request open shares
+	/* Relaxed: W5 orders it. A handler that keeps its request open shares
 	 * it with whoever answers, who does not look at this. */
 	peal__write_once(&running->handler_ticks, peal__cpu_ticks() - start);
+	/* W5: pairs with W1 and W4. */
 	before = __atomic_fetch_or(&running->flags, PEAL__ENDED,
 	                           __ATOMIC_ACQ_REL);
 	if ((before & PEAL__SETTLED) == 0)
