@@ -316,15 +316,16 @@ static inline void peal_ring_release(struct peal_ring_rx *rx,
 static inline void peal_ring_tell(struct peal_ring_rx *rx)
 {
 	rx->told = rx->released;
-	/* R2: pairs with R1 and R8: our reads are done before the writer writes. */
+	/* R2: pairs with R1, R8, R9 and R10: our reads are done before the
+	 * writer writes. */
 	__atomic_store_n(rx->released_word, rx->told, __ATOMIC_RELEASE);
 }
 
 static inline void peal_ring_settle(struct peal_ring_rx *rx)
 {
 	rx->told = rx->released;
-	/* R6: pairs with R1 and R8; it announces, for the load of the writer's
-	 * bell, B1, that follows. */
+	/* R6: pairs with R1, R8, R9 and R10; it announces, for the load of the
+	 * writer's bell, B1, that follows. */
 	__atomic_store_n(rx->released_word, rx->told, PEAL__ANNOUNCE);
 }
 

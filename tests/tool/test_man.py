@@ -25,12 +25,15 @@ VERSION = re.search(r"version: '([^']+)'",
                     (SOURCE / 'meson.build').read_text(encoding='utf-8'))[1]
 
 # What the programs print, by the page and by which of its programs it is. Those
-# of peal_mpsc.3 talk to each other, so that the first one waits for the second.
+# of peal_mpsc.3 and of peal_reactor.3 talk to each other, so that the first one
+# waits for the second.
 PRINTS = {
     ('peal_doorbell.3', 0): 'woken\n',
     ('peal_mpsc.3', 0): 'hello, world\n',
     ('peal_mpsc.3', 1): '',
     ('peal_observer.3', 0): '',
+    ('peal_reactor.3', 0): '',
+    ('peal_reactor.3', 1): 'hello, world\n',
     ('peal_ring.3', 0): 'hello\n',
     ('peal_shm.3', 0): 'around the ring\n',
     ('peal_strerror.3', 0): f'peal {VERSION}: no server has this name\n',
