@@ -42,7 +42,8 @@ struct server {
 	uint64_t deadline_ns; /* of the last request, absolute; 0: none */
 	uint32_t request_count;
 	uint32_t is_deaf; /* takes no requests */
-	uint64_t want;    /* it waits for the client to release so far; or 0 */
+	uint32_t is_lane_deaf;
+	uint64_t want; /* it waits for the client to release so far; or 0 */
 };
 
 static inline bool server_has_work(void *object)
@@ -55,7 +56,8 @@ static inline bool server_has_work(void *object)
 		return (int64_t)(__atomic_load_n(server->tx.released_word,
 		                                 __ATOMIC_SEQ_CST) -
 		                 server->want) >= 0;
-	return peal_ring_has_data(&server->lane);
+	return !flag_is_set(&server->is_lane_deaf) &&
+	       peal_ring_has_data(&server->lane);
 }
 
 static inline void server_settle(void *object)
@@ -209,7 +211,7 @@ static inline void server_take_lane(struct server *server)
 	struct peal_message message;
 	struct peal__frame_parts parts;
 
-	while (server->slot != NULL &&
+	while (server->slot != NULL && !flag_is_set(&server->is_lane_deaf) &&
 	       peal_ring_peek(&server->lane, &message) == 0) {
 		uint64_t end = message.peal__end;
 		char text[32];
