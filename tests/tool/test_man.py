@@ -27,6 +27,8 @@ VERSION = re.search(r"version: '([^']+)'",
 # What the programs print, by the page and by which of its programs it is. Those
 # of peal_mpsc.3 talk to each other, so that the first one waits for the second.
 PRINTS = {
+    ('peal_client.3', 0): '',
+    ('peal_client.3', 1): 'HELLO\n',
     ('peal_doorbell.3', 0): 'woken\n',
     ('peal_mpsc.3', 0): 'hello, world\n',
     ('peal_mpsc.3', 1): '',

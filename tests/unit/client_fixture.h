@@ -249,7 +249,9 @@ static inline void *server_main(void *argument)
 			struct peal_message whole = message;
 
 			if (peal__frame_take(&message, &parts) == 0) {
-				server->deadline_ns = parts.extension;
+				__atomic_store_n(&server->deadline_ns,
+				                 parts.extension,
+				                 __ATOMIC_RELAXED);
 				server_serve(server, &message);
 			}
 			peal_consumer_release(server->consumer, &whole);
