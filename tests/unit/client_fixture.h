@@ -213,7 +213,7 @@ static inline void server_take_lane(struct server *server)
 
 	while (server->slot != NULL && !flag_is_set(&server->is_lane_deaf) &&
 	       peal_ring_peek(&server->lane, &message) == 0) {
-		uint64_t end = message.peal__end;
+		struct peal_message whole = message;
 		char text[32];
 		int length;
 
@@ -230,7 +230,7 @@ static inline void server_take_lane(struct server *server)
 			server_answer(server, server->calling_id, message.data,
 			              message.data_bytes);
 		}
-		peal_ring_release(&server->lane, end);
+		peal_ring_release(&server->lane, &whole);
 		peal_ring_settle(&server->lane);
 	}
 }
