@@ -97,6 +97,7 @@ int peal_consumer_open(const struct peal_consumer_options *options,
                        struct peal_consumer **ret_consumer)
 {
 	struct peal_consumer_options known = PEAL_CONSUMER_OPTIONS_INIT;
+	struct peal_consumer *consumer;
 	int error = peal__consumer_options_check(options, &known);
 
 	if (error < 0)
@@ -104,7 +105,10 @@ int peal_consumer_open(const struct peal_consumer_options *options,
 	if (ret_consumer == NULL)
 		return peal__fail(known.ret_failure, -EINVAL,
 		                  "ret_consumer is NULL");
-	return peal__consumer_open(&known, NULL, ret_consumer);
+	error = peal__consumer_open(&known, NULL, &consumer);
+	if (error == 0)
+		*ret_consumer = consumer;
+	return error;
 }
 
 int peal__consumer_open(const struct peal_consumer_options *known,
@@ -118,14 +122,15 @@ int peal__consumer_open(const struct peal_consumer_options *known,
 		return peal__fail(known->ret_failure, -ENOMEM,
 		                  "not enough memory for %u slots",
 		                  known->producer_max);
+	/* Before there is a thread that tells the owner to stop. */
+	*ret_consumer = consumer;
 	error = open_consumer(known, consumer);
 	errno = saved_errno;
 	if (error < 0) {
+		*ret_consumer = NULL;
 		free_consumer(consumer);
-		return error;
 	}
-	*ret_consumer = consumer;
-	return 0;
+	return error;
 }
 
 int peal_consumer_close(struct peal_consumer *consumer)

@@ -182,7 +182,11 @@ peal__consumer_was_forked(const struct peal_consumer *consumer)
 
 /* consumer.c ---------------------------------------------------------------- */
 
-/* As peal_consumer_open(), with options that were checked, for @owner. */
+/*
+ * As peal_consumer_open(), with options that were checked, for @owner, which
+ * may be told to stop before this returns: *@ret_consumer is there by then, and
+ * NULL after a failure.
+ */
 int peal__consumer_open(const struct peal_consumer_options *known,
                         const struct peal__owner *owner,
                         struct peal_consumer **ret_consumer);

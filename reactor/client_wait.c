@@ -64,7 +64,7 @@ int peal_client_cancel(struct peal_client *client, uint64_t id)
 
 static bool has_incoming(void *object)
 {
-	const struct peal_client *client = object;
+	struct peal_client *client = object;
 
 	return peal_ring_has_data(&client->rx) || is_woken(client) ||
 	       peal__upcall_can_flush(client);

@@ -78,7 +78,8 @@ struct peal_reactor {
 	struct peal__peer *peers; /* one for each slot */
 	uint32_t stash_count;     /* of each ordered peer; a power of two */
 	uint64_t unrung_ticks;
-	uint64_t short_ticks;
+	uint64_t short_ticks; /* what a handler may take that runs here */
+	uint64_t tiny_ticks;  /* less than to hand it over */
 	bool can_dispatch; /* there are workers or an executor */
 
 	/* A */

@@ -229,9 +229,10 @@ static void dispatch(struct peal__running *running,
 }
 
 /*
- * Here and now, when nobody would wait for it: nothing else is in flight or has
- * come, and handlers have lately been short, or for a good while no request
- * has come beside another one.
+ * Here and now, when handing it over would cost more than it takes; or when
+ * nobody would wait for it: nothing else is in flight or has come, and handlers
+ * have lately been short, or for a good while no request has come beside
+ * another one.
  */
 static bool is_for_inline(const struct peal_reactor *reactor,
                           const struct peal__peer *peer)
@@ -239,8 +240,11 @@ static bool is_for_inline(const struct peal_reactor *reactor,
 	if (!reactor->can_dispatch ||
 	    reactor->options.inline_mode == PEAL_INLINE_ALWAYS)
 		return true;
-	return reactor->options.inline_mode == PEAL_INLINE_AUTO &&
-	       reactor->in_flight == 1 &&
+	if (reactor->options.inline_mode == PEAL_INLINE_NEVER)
+		return false;
+	if (reactor->mean_ticks < reactor->tiny_ticks)
+		return true;
+	return reactor->in_flight == 1 &&
 	       (reactor->mean_ticks < reactor->short_ticks ||
 	        reactor->lone_count >= LONE_ENOUGH) &&
 	       !peal_ring_has_data(&peer->slot->rx) &&

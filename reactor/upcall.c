@@ -93,22 +93,15 @@ void peal__upcall_flush(struct peal_client *client)
 	}
 }
 
-bool peal__upcall_can_flush(const struct peal_client *client)
+bool peal__upcall_can_flush(struct peal_client *client)
 {
 	const struct peal__upcall *upcall = client->unsent;
-	const struct peal_ring_tx *lane = &client->lane;
-	uint64_t released;
 
-	if (PEAL_LIKELY(upcall == NULL))
-		return false;
-	/* R10: pairs with R2 and R6 of the server; seq_cst because it is part of
-	 * the second look. */
-	released = __atomic_load_n(lane->released_word, __ATOMIC_SEQ_CST);
-	return lane->tail - released +
-	               peal_ring_frame_bytes(upcall->answer_bytes +
-	                                     PEAL__FRAME_EXTENSION_BYTES) +
-	               PEAL_RING_SPARE_BYTES <=
-	       lane->capacity_bytes;
+	return PEAL_UNLIKELY(upcall != NULL) &&
+	       peal__ring_make_room(
+		       &client->lane,
+		       peal_ring_frame_bytes(upcall->answer_bytes +
+	                                     PEAL__FRAME_EXTENSION_BYTES));
 }
 
 /* The lane is full: keep a copy. 0 or -ENOMEM. */

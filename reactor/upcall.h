@@ -30,7 +30,7 @@ void peal__upcall_run(struct peal__upcall *upcall);
 void peal__upcall_flush(struct peal_client *client);
 
 /* Has the lane room for the next that is unsent? A seq_cst load. */
-bool peal__upcall_can_flush(const struct peal_client *client);
+bool peal__upcall_can_flush(struct peal_client *client);
 
 /* The connection is over: nothing is left to be sent. */
 void peal__upcall_forget(struct peal_client *client);

@@ -10,10 +10,11 @@
  *	       <--- call -------- on_request       likewise; peal_reply() answers
  *
  * Callers: a handle belongs to one thread at a time, and its callbacks run on
- *	that thread, inside call, recv and dispatch; each thread connects for
- *	itself. From any thread: wake and cancel; wake also in signal handlers.
- *	Callbacks may use the handle, nested calls included, but for close. A
- *	handle opened before a fork() is -ESTALE in the child.
+ *	that thread, inside call and recv; each thread connects for itself. From
+ *	any thread: wake and cancel, before close is called; both also in signal
+ *	handlers. Callbacks may use the handle, nested calls included, but for
+ *	close; what they look at lives until they return. A handle opened before
+ *	a fork() is -ESTALE in the child.
  *
  * Ordering: an ordered connection's answers come in the order of its requests,
  *	an unordered one's as they are ready.
@@ -22,8 +23,12 @@
  *	their timeout, at peal_client_wake(), or when the server dies.
  *
  * Death: of the server: every request in flight ends once with -ECONNRESET
- *	(-ESHUTDOWN when it closed), within 100 ms where somebody waits. With
- *	reconnect the next call connects again.
+ *	(-ESHUTDOWN when it closed, -EPROTO when its bytes made no sense), within
+ *	100 ms where somebody waits; answers that it had published before are
+ *	delivered. The loss is told once; with reconnect the next call, send or
+ *	claim, and the recv after the one that told it, connects again, which
+ *	may take 100 ms whatever its timeout. What was in flight is not sent
+ *	again.
  *
  * Errors: see peal_strerror(). What a call returns is about the call; what the
  *	handler had to say is in the answer's status.
@@ -52,9 +57,11 @@ struct peal_client_options {
 	const char *name; /* as the reactor's; also tried in /run/peal */
 
 	/* Pushes, and calls from the server, which are answered by
-	 * peal_reply() and its kin, at once or later. Both get copies, which
-	 * live until the callback returns. Or NULL: pushes are counted and
-	 * dropped, calls fail with -ENOSYS. */
+	 * peal_reply() and its kin, at once or later, by the thread that has
+	 * the handle and until it is closed. Both get copies: a push lives
+	 * until the callback returns, a request until it is answered. An answer
+	 * that finds no room goes out in later calls. Or NULL: pushes are
+	 * counted and dropped, calls fail with -ENOSYS. */
 	void (*on_push)(const struct peal_message *push, void *arg);
 	void (*on_request)(struct peal_request *request, void *arg);
 	void *arg;
@@ -85,12 +92,13 @@ peal_client_connect(const struct peal_client_options *options,
 
 /*
  * Ask, and wait for the answer; @timeout_ns is its deadline as well. The answer
- * is a view that lives until the next call, recv or release of this handle.
+ * is a view that lives until the next call, recv or release of this handle, or
+ * until the handle connects again.
  *
  * 0, -ETIMEDOUT, -EMSGSIZE, -ECANCELED (peal_client_wake()), -ECONNRESET,
- * -ESHUTDOWN, -EAGAIN (@timeout_ns is 0 and there is no room), or what the
- * server failed it with: -EBUSY, -EIO, ... An answer that comes too late is
- * dropped and counted.
+ * -ESHUTDOWN, -EPROTO, -ENOMEM, -EAGAIN (@timeout_ns is 0 and there is no
+ * room), or what the server failed it with: -EBUSY, -EIO, ... Who gives up
+ * cancels; an answer that comes all the same is dropped and counted.
  */
 PEAL_API PEAL_MUST_CHECK int peal_client_call(struct peal_client *client,
                                               const void *data, size_t bytes,
@@ -100,13 +108,17 @@ PEAL_API PEAL_MUST_CHECK int peal_client_call(struct peal_client *client,
 /*
  * Pipelined: send and do not wait for the answer, which recv brings; *@ret_id
  * names it. It has to be run before @deadline_ns is over (PEAL_FOREVER: none).
- * send copies; claim and publish write in place, one claim at a time. tell is
- * one way: no answer comes. @timeout_ns is for room; a full ring is -EAGAIN
- * at once when answers are waiting to be read, since the server may be waiting
- * for that.
+ * send copies; claim and publish write in place, 8-byte aligned, one claim at a
+ * time: another one, or a send, tell or call, gives it up. tell is one way: no
+ * answer comes. @timeout_ns is for room; a full ring is -EAGAIN at once when
+ * answers (or pushes) are waiting to be read, or when the server waits for the
+ * answer that is looked at to be released. *@ret_id is filled in before the
+ * answer can come; it may be NULL.
  *
- * 0, -EAGAIN, -ETIMEDOUT, -EMSGSIZE, -ECANCELED, -ECONNRESET, -ESHUTDOWN;
- * publish: 0, or -EINVAL (nothing was claimed, more than was claimed).
+ * 0, -EAGAIN, -ETIMEDOUT, -EMSGSIZE, -ECANCELED, -ECONNRESET, -ESHUTDOWN,
+ * -EPROTO, -ENOMEM; with reconnect also those of peal_client_connect();
+ * publish: 0, or -EINVAL (nothing was claimed, more than was claimed: the claim
+ * stays), -ENOMEM, or the loss.
  */
 PEAL_API PEAL_MUST_CHECK int
 peal_client_send(struct peal_client *client, const void *data, size_t bytes,
@@ -126,12 +138,12 @@ PEAL_API PEAL_MUST_CHECK int peal_client_publish(struct peal_client *client,
 /*
  * The next answer to something sent, in place, with its id; its kind says
  * whether it was answered or failed. After the loss of the server each request
- * in flight comes once, failed with -ECONNRESET or -ESHUTDOWN. Delivers pushes
- * and calls from the server meanwhile. The view lives until the next call, recv
- * or release.
+ * in flight comes once, failed with -ECONNRESET, -ESHUTDOWN or -EPROTO.
+ * Delivers pushes and calls from the server meanwhile. The view lives as that
+ * of a call.
  *
- * 0, -EAGAIN (@timeout_ns is 0), -ETIMEDOUT, -ECANCELED, -ECONNRESET,
- * -ESHUTDOWN (the server has gone and nothing is left to come).
+ * 0, -EAGAIN (@timeout_ns is 0), -ETIMEDOUT, -ECANCELED, -ENOMEM, -ECONNRESET,
+ * -ESHUTDOWN, -EPROTO (the server has gone and nothing is left to come).
  */
 PEAL_API PEAL_MUST_CHECK int peal_client_recv(struct peal_client *client,
                                               uint64_t timeout_ns,
@@ -149,19 +161,21 @@ PEAL_API void peal_client_release(struct peal_client *client,
  */
 PEAL_API int peal_client_cancel(struct peal_client *client, uint64_t id);
 
-/* A blocked call, recv or send, or the next one, returns -ECANCELED. Any
- * thread; async-signal-safe. */
+/* A blocked call, recv or send, or else the next call, or recv or send that
+ * would block, returns -ECANCELED; but for the time it takes to connect again. In an
+ * event loop it ends the wait, and dispatch takes note of it. Any thread;
+ * async-signal-safe. */
 PEAL_API void peal_client_wake(struct peal_client *client);
 
 /*
  * Inside an event loop of the caller's own, in fd mode: prepare; when it
  * returns 0 block in the loop; dispatch; recv with timeout 0 until -EAGAIN.
  *
- * fd: polls readable when dispatch has something to do; it stays ours, and
- * changes when a reconnect has happened. -EINVAL in futex mode, -ECONNRESET.
- * prepare: 1, there is something to receive (or a loss to be told), do not
- * block; 0, armed, you may block.
- * dispatch: 0, -ECONNRESET, -ESHUTDOWN.
+ * fd: polls readable when dispatch has something to do; it stays ours, and is
+ * the same after a reconnect. -EINVAL in futex mode.
+ * prepare: 1, there is something to receive (or a loss that recv has not told),
+ * do not block; 0, armed, you may block.
+ * dispatch: runs no callback, recv does. 0, -ECONNRESET, -ESHUTDOWN, -EPROTO.
  */
 PEAL_API int peal_client_fd(const struct peal_client *client);
 PEAL_API int peal_client_prepare(struct peal_client *client);
@@ -186,7 +200,11 @@ struct peal_client_stats {
 PEAL_API int peal_client_stats(const struct peal_client *client,
                                struct peal_client_stats *ret_stats);
 
-/* Say good-bye; requests in flight are given up. NULL is fine. 0. */
+/*
+ * Say good-bye; requests in flight are given up, and those of the server that
+ * are open: do not reply to them any more. NULL is fine. Not inside a callback.
+ * 0.
+ */
 PEAL_API int peal_client_close(struct peal_client *client);
 
 PEAL_END_DECLS

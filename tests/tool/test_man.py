@@ -28,6 +28,8 @@ VERSION = re.search(r"version: '([^']+)'",
 # of peal_mpsc.3 and of peal_reactor.3 talk to each other, so that the first one
 # waits for the second.
 PRINTS = {
+    ('peal_client.3', 0): '',
+    ('peal_client.3', 1): 'HELLO\n',
     ('peal_doorbell.3', 0): 'woken\n',
     ('peal_mpsc.3', 0): 'hello, world\n',
     ('peal_mpsc.3', 1): '',
