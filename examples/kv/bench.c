@@ -383,7 +383,8 @@ int bench_command(int argc, char **argv)
 		perror("kv: /tmp");
 		return 1;
 	}
-	snprintf(bench.path, sizeof(bench.path), "%s/kv.socket", bench.directory);
+	snprintf(bench.path, sizeof(bench.path), "%s/kv.socket",
+	         bench.directory);
 	error = fill(&bench);
 	if (error == 0) {
 		start_servers(&bench);

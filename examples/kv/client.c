@@ -103,11 +103,15 @@ static int delete (struct session *session, char **arguments)
 
 static int make_fork(struct session *session, char **arguments)
 {
+	const char *fork = session->fork;
 	struct peal_message answer;
+	int error;
 
 	if (arguments[1] != NULL)
 		session->fork = arguments[1];
-	return ask_key(session, KV_FORK, arguments[0], &answer);
+	error = ask_key(session, KV_FORK, arguments[0], &answer);
+	session->fork = fork;
+	return error;
 }
 
 static int forks(struct session *session, char **arguments)
@@ -280,7 +284,7 @@ static int load(struct session *session, char **arguments)
 
 static int talk(struct session *session, char **arguments);
 
-/* What the subcommands are, and, but for the last three, the words of a
+/* What the subcommands are, and, but for the last two, the words of a
  * session. The last argument of a session's line is the rest of it. */
 static const struct {
 	const char *name;
@@ -297,13 +301,13 @@ static const struct {
 	{"commit", commit, 0, 0, true},
 	{"abort", abort_write, 0, 0, true},
 	{"forks", forks, 0, 0, true},
-	{"fork", make_fork, 1, 2, false},
+	{"fork", make_fork, 1, 2, true},
 	{"load", load, 0, 1, false},
 	{"session", talk, 0, 0, false},
 	/* clang-format on */
 };
 #define WORD_COUNT (sizeof(words) / sizeof(words[0]))
-#define SESSION_WORD_COUNT (WORD_COUNT - 3)
+#define SESSION_WORD_COUNT (WORD_COUNT - 2)
 
 static size_t find_word(const char *name, size_t count)
 {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "kv.h"
 
+#include <getopt.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -37,6 +38,7 @@ int usage(void)
 
 int main(int argc, char **argv)
 {
+	opterr = 0; /* usage() says it */
 	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
 		if (argc > 1 && strcmp(argv[1], commands[i].name) == 0)
 			return commands[i].run(argc - 1, argv + 1);
