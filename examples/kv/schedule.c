@@ -183,6 +183,10 @@ void line_close(struct line *line)
 	pthread_cond_signal(&line->changed);
 	pthread_mutex_unlock(&line->mutex);
 	pthread_join(line->thread, NULL);
+}
+
+void line_free(struct line *line)
+{
 	pthread_cond_destroy(&line->changed);
 	pthread_mutex_destroy(&line->mutex);
 }

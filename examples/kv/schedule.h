@@ -27,7 +27,7 @@
  * lives for many requests and LMDB wants all of them on one thread.
  *
  * Callers: schedule(), line_forget_client(): any thread. run() and abandon()
- *	run on the line's thread. line_open() and line_close(): one thread.
+ *	run on the line's thread. line_open(), close() and free(): one thread.
  *
  * Ordering: requests of one client that are in flight together have no order.
  *	Who needs the effect of a request awaits its answer first.
@@ -77,6 +77,8 @@ int schedule(struct line *line, struct peal_request *request, bool is_read);
 /* @line->run, abandon and arg are set. 0, or -errno. */
 int line_open(struct line *line);
 void line_forget_client(struct line *line, struct peal_peer peer);
+/* End its thread. What comes afterwards is told so, until line_free(). */
 void line_close(struct line *line);
+void line_free(struct line *line);
 
 #endif

@@ -111,11 +111,13 @@ static int serve(struct store *store, struct peal_reactor_options *options)
 	options->ret_failure = &failure;
 	if (peal_reactor_open(options, &reactor) < 0) {
 		fprintf(stderr, "kv: %s\n", failure.text);
+		store_close_lines(store);
 		return 1;
 	}
 	peal_reactor_run(reactor);
 	/* What still waits in a line waits for a client that can no longer
-	 * commit. Each is told, before close would drop them. */
+	 * commit. Each is told, before close would drop them; which still calls
+	 * on_closed(). */
 	store_close_lines(store);
 	while (peal_reactor_close(reactor) == -EBUSY)
 		usleep(1000);

@@ -178,6 +178,8 @@ void store_close(struct store *store)
 			if (fork->reads[j] != NULL)
 				mdb_txn_abort(fork->reads[j]);
 		mdb_env_close(fork->environment);
+		if (store->options.run != NULL)
+			line_free(&fork->line);
 		free(fork);
 	}
 	if (store->directory_fd >= 0)

@@ -54,7 +54,7 @@ void store_close(struct store *store);
 
 /* A living client's end, in every fork. */
 void store_forget_client(struct store *store, struct peal_peer peer);
-/* No line runs any more when it returns. */
+/* No line runs any more when it returns; clients may still come and go. */
 void store_close_lines(struct store *store);
 
 /* NULL: @answer says that there is none. */

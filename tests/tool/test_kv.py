@@ -68,7 +68,8 @@ def served(*options):
     with place_of(PROGRAMS) as here:
         server = start_server(here, *options)
         yield here
-        assert here.stop(server) == (0, '', '')
+        ended = here.stop(server)
+        assert ended == (0, '', ''), ended
         names = {path.name for path in here.directory.iterdir()}
         assert names == {'data'}, names
 
