@@ -236,7 +236,7 @@ static void take_answers(struct peal__peer *peer)
 	if (peer->lane.released != peer->lane.told)
 		/* Whoever waits for room on the lane has what it waits for. */
 		peal_ring_settle(&peer->lane);
-	peal__drain_wake(peer->slot);
+	peal_doorbell_ring(&peer->bell);
 	if (error == -EPROTO)
 		peal__peer_doom(peer, error);
 }

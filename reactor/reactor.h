@@ -80,7 +80,7 @@ struct peal_reactor {
 	uint64_t unrung_ticks;
 	uint64_t short_ticks; /* what a handler may take that runs here */
 	uint64_t tiny_ticks;  /* less than to hand it over */
-	bool can_dispatch; /* there are workers or an executor */
+	bool can_dispatch;    /* there are workers or an executor */
 
 	/* A */
 	const void *thread; /* an address that only one thread has */

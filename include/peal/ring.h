@@ -316,7 +316,7 @@ static inline void peal_ring_release(struct peal_ring_rx *rx,
 static inline void peal_ring_tell(struct peal_ring_rx *rx)
 {
 	rx->told = rx->released;
-	/* R2: pairs with R1, R8, R9 and R10: our reads are done before the
+	/* R2: pairs with R1, R8 and R9: our reads are done before the
 	 * writer writes. */
 	__atomic_store_n(rx->released_word, rx->told, __ATOMIC_RELEASE);
 }
@@ -324,7 +324,7 @@ static inline void peal_ring_tell(struct peal_ring_rx *rx)
 static inline void peal_ring_settle(struct peal_ring_rx *rx)
 {
 	rx->told = rx->released;
-	/* R6: pairs with R1, R8, R9 and R10; it announces, for the load of the
+	/* R6: pairs with R1, R8 and R9; it announces, for the load of the
 	 * writer's bell, B1, that follows. */
 	__atomic_store_n(rx->released_word, rx->told, PEAL__ANNOUNCE);
 }
