@@ -146,7 +146,10 @@ static void flush_queues(struct peal_reactor *reactor)
 
 static void send_doomed_away(struct peal_reactor *reactor)
 {
-	for (uint32_t i = 0; reactor->doomed_count > 0; i++) {
+	/* Callbacks may doom others that we have passed: in the next pass. */
+	for (uint32_t i = 0;
+	     reactor->doomed_count > 0 && i < reactor->options.client_max;
+	     i++) {
 		struct peal__peer *peer = &reactor->peers[i];
 
 		if (peer->is_open && peer->doom != 0)
