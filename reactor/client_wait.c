@@ -5,6 +5,7 @@
 #include "base/hooks.h"
 #include "base/read.h"
 #include "reactor/client.h"
+#include "reactor/reactor.h"
 #include "reactor/upcall.h"
 
 /* Nobody rings for room in the lane: it is looked at again. */
@@ -135,6 +136,9 @@ int peal__client_wait(struct peal_client *client,
 	};
 	int result;
 
+	/* A handler on the server's own thread: nobody else would answer. */
+	if (PEAL_UNLIKELY(peal__reactor_would_wait(producer->connection.self)))
+		return -EDEADLK;
 	limit->net_ns = client->unsent == NULL ? PEAL__PRODUCER_NET_NS
 	                                       : LANE_RETRY_NS;
 	result = peal__spin_wait(&client->spin, &client->sleeper, &look, limit);

@@ -283,6 +283,9 @@ void peal__peer_closed(void *object, struct peal__slot *slot, int reason)
 
 	if (!peer->is_open)
 		return;
+	/* The last of its requests may end below: our caller is who then lets
+	 * the slot go, once. */
+	slot->hold_count++;
 	peal__write_once(&peer->is_open, 0);
 	reactor->open_count--;
 	if (peer->doom != 0) {
@@ -298,4 +301,5 @@ void peal__peer_closed(void *object, struct peal__slot *slot, int reason)
 	if (reactor->options.on_closed != NULL)
 		reactor->options.on_closed(reactor, peer->id, reason,
 		                           reactor->options.arg);
+	slot->hold_count--;
 }

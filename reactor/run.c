@@ -177,7 +177,10 @@ static void flush_queues(struct peal_reactor *reactor)
 
 static void send_doomed_away(struct peal_reactor *reactor)
 {
-	for (uint32_t i = 0; reactor->doomed_count > 0; i++) {
+	/* Callbacks may doom others that we have passed: in the next pass. */
+	for (uint32_t i = 0;
+	     reactor->doomed_count > 0 && i < reactor->options.client_max;
+	     i++) {
 		struct peal__peer *peer = &reactor->peers[i];
 
 		if (peer->is_open && peer->doom != 0)
@@ -190,6 +193,13 @@ static bool has_stop(const struct peal_reactor *reactor)
 {
 	/* W3: pairs with W2 in peal_reactor_stop(). */
 	return __atomic_load_n(&reactor->stop_ns, __ATOMIC_ACQUIRE) != 0;
+}
+
+/* Has all that was taken been answered, and read? */
+static bool is_drained(const struct peal_reactor *reactor)
+{
+	return reactor->in_flight == 0 && reactor->queued_count == 0 &&
+	       !peal__completions_has_any(reactor->completions);
 }
 
 static void look_at_stop(struct peal_reactor *reactor)
@@ -208,8 +218,7 @@ static void look_at_stop(struct peal_reactor *reactor)
 				? PEAL__NEVER
 				: peal__deadline_after(stop_ns - 1);
 	}
-	if (reactor->in_flight == 0 && reactor->queued_count == 0 &&
-	    !peal__completions_has_any(reactor->completions))
+	if (is_drained(reactor))
 		reactor->over_result = 0;
 	else if (peal__clock_ns() >= reactor->drain_until_ns)
 		reactor->over_result = -ETIMEDOUT;
@@ -302,7 +311,8 @@ bool peal__reactor_has_work(void *object)
 	uint32_t left = reactor->queued_count;
 
 	if (peal__completions_has_any(reactor->completions) ||
-	    (has_stop(reactor) && !reactor->is_draining) ||
+	    (has_stop(reactor) &&
+	     (!reactor->is_draining || is_drained(reactor))) ||
 	    (reactor->calling_count > 0 && peal__call_has_answers(reactor)))
 		return true;
 	for (uint32_t i = 0; left > 0 && i < reactor->options.client_max; i++) {

@@ -95,8 +95,8 @@ peal_client_connect(const struct peal_client_options *options,
  * is a view that lives until the next call, recv or release of this handle, or
  * until the handle connects again.
  *
- * 0, -ETIMEDOUT, -EMSGSIZE, -ECANCELED (peal_client_wake()), -ECONNRESET,
- * -ESHUTDOWN, -EPROTO, -ENOMEM, -EAGAIN (@timeout_ns is 0 and there is no
+ * 0, -ETIMEDOUT, -EMSGSIZE, -ECANCELED (peal_client_wake()), -EDEADLK (from a
+ * handler of that very server, on its thread), -ECONNRESET, -ESHUTDOWN, -EPROTO, -ENOMEM, -EAGAIN (@timeout_ns is 0 and there is no
  * room), or what the server failed it with: -EBUSY, -EIO, ... Who gives up
  * cancels; an answer that comes all the same is dropped and counted.
  */
