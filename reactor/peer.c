@@ -147,11 +147,19 @@ static struct peal__outgoing *pop(struct peal__peer *peer)
 
 void peal__peer_flush(struct peal__peer *peer)
 {
+	bool has_sent = false;
+
 	while (peer->is_open && peer->claimer == NULL && peer->first != NULL &&
-	       try_to_send(peer, peer->first))
+	       try_to_send(peer, peer->first)) {
 		done_with(pop(peer), true);
+		has_sent = true;
+	}
 	if (peer->first != NULL && peer->claimer == NULL)
 		want_room(peer);
+	/* As when it was parked: it may have read everything since, and sleep
+	 * until there is room for a request. */
+	if (peer->first != NULL && peer->is_open && has_sent)
+		peal__drain_wake(peer->slot);
 	else if (peer->first == NULL)
 		peal__peer_unpark(peer, PEAL__PARKED_RESPONSE);
 }
