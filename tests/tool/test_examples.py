@@ -257,7 +257,7 @@ def check_hello_alone(installed):
 
 
 def check_readme(installed):
-    """The two programs of README.md talk to each other."""
+    """The programs of README.md talk to each other."""
     text = (SOURCE / 'README.md').read_text(encoding='utf-8')
     programs = []
     for i, block in enumerate(re.findall(r'```c\n(.*?)```', text, re.DOTALL)):
@@ -265,7 +265,10 @@ def check_readme(installed):
         source.write_text(block, encoding='utf-8')
         programs.append(installed.build(source, f'readme{i}'))
         assert len(block.splitlines()) <= 20, 'a program of README.md is long'
-    consumer, producer = programs
+    server, client, consumer, producer = programs
+    with place() as here:
+        here.start_server('greeter', server)
+        assert here.run(client) == (0, 'hello\n', '')
     with place() as here:
         server = here.start_server('hello', 'stdbuf', '-oL', consumer)
         assert here.run(producer) == (0, '', '')
