@@ -147,9 +147,15 @@ static struct peal__outgoing *pop(struct peal__peer *peer)
 
 void peal__peer_flush(struct peal__peer *peer)
 {
+	const uint64_t tail = peer->tx.tail;
+
 	while (peer->is_open && peer->claimer == NULL && peer->first != NULL &&
 	       try_to_send(peer, peer->first))
 		done_with(pop(peer), true);
+	/* It reads, if slowly. */
+	if (peer->tx.tail != tail &&
+	    peer->reactor->options.stall_timeout_ns != 0)
+		peer->parked_ns = peal__clock_ns();
 	if (peer->first != NULL && peer->claimer == NULL)
 		want_room(peer);
 	else if (peer->first == NULL)
