@@ -199,7 +199,8 @@ int peal_reactor_disconnect(struct peal_reactor *reactor, struct peal_peer id)
 	if (peer == NULL)
 		return -ESTALE;
 	peal__peer_doom(peer, -ECONNABORTED);
-	peal__reactor_ring(reactor);
+	/* The next wait, if none is under way, is to be none. */
+	peal_consumer_notify(reactor->consumer);
 	return 0;
 }
 
