@@ -174,6 +174,7 @@ int peal_reactor_close(struct peal_reactor *reactor)
 		if (is_busy(reactor))
 			return -EBUSY;
 		peal__workers_close(reactor->workers);
+		peal__completions_see_off(reactor->completions);
 		finish_completions(reactor);
 		peal__peers_ring(reactor);
 		for (uint32_t i = 0; i < reactor->options.client_max; i++)
