@@ -100,8 +100,7 @@ static int hand_over(struct peal__running *running)
 		return 0;
 	}
 	running->answered.run = on_answered;
-	if (peal__completions_push(reactor->completions, &running->answered))
-		peal__reactor_ring(reactor);
+	peal__reactor_tell(reactor, &running->answered);
 	return 0;
 }
 
@@ -213,7 +212,7 @@ static int claim_answer(struct peal_request *request, size_t bytes,
 		return -EMSGSIZE;
 	peal__answer_give_up(running);
 	/* The ring only while the handler runs: others want it too. */
-	if (running->is_inline && is_direct(running) &&
+	if (is_direct(running) && running->is_inline &&
 	    peal__peer_claim(running->client, PEAL__FRAME_ANSWER, request->id,
 	                     NULL, bytes, ret_data) == 0) {
 		running->has_ring_claim = true;

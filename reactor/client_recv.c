@@ -282,6 +282,14 @@ int peal__client_take(struct peal_client *client, struct peal__waiter *waiter,
 
 /* call and recv -------------------------------------------------------------- */
 
+/* When attaching again has failed, the bell is not mapped any more; nobody
+ * sleeps on it before the next connection. */
+static void look_at_bell(struct peal_client *client)
+{
+	if (PEAL_LIKELY(client->is_readable))
+		peal_doorbell_look(&client->sleeper);
+}
+
 /* The connection is lost, and its ring is dry. */
 static bool is_over(struct peal_client *client)
 {
@@ -314,7 +322,7 @@ int peal__client_await(struct peal_client *client, struct peal__waiter *waiter,
 	int error = 0, taken;
 
 	for (;;) {
-		peal_doorbell_look(&client->sleeper);
+		look_at_bell(client);
 		do {
 			if (PEAL_UNLIKELY(waiter->is_done))
 				return finish_call(client, waiter, ret_answer);
@@ -367,7 +375,7 @@ static int look_for_any(struct peal_client *client,
 {
 	int error;
 
-	peal_doorbell_look(&client->sleeper);
+	look_at_bell(client);
 	do {
 		if (open_inbox(client, ret_answer))
 			return 0;

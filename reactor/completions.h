@@ -45,6 +45,17 @@ bool peal__completions_push(struct peal__completions *completions,
 struct peal__completion *
 peal__completions_pop(struct peal__completions *completions);
 
+/*
+ * Another thread that tells the reactor something is its guest until it has
+ * rung, for what it tells may be the last thing that the reactor waits for: its
+ * owner may close it then. Enter before you tell.
+ */
+void peal__completions_enter(struct peal__completions *completions);
+void peal__completions_leave(struct peal__completions *completions);
+
+/* Wait until nobody is a guest, which is soon. */
+void peal__completions_see_off(struct peal__completions *completions);
+
 /* Is there something, be it half pushed? Only loads. */
 bool peal__completions_has_any(struct peal__completions *completions);
 

@@ -174,6 +174,7 @@ int peal_reactor_close(struct peal_reactor *reactor)
 		if (is_busy(reactor))
 			return -EBUSY;
 		peal__workers_close(reactor->workers);
+		peal__completions_see_off(reactor->completions);
 		finish_completions(reactor);
 		peal__peers_ring(reactor);
 		for (uint32_t i = 0; i < reactor->options.client_max; i++)
@@ -199,7 +200,8 @@ int peal_reactor_disconnect(struct peal_reactor *reactor, struct peal_peer id)
 	if (peer == NULL)
 		return -ESTALE;
 	peal__peer_doom(peer, -ECONNABORTED);
-	peal__reactor_ring(reactor);
+	/* The next wait, if none is under way, is to be none. */
+	peal_consumer_notify(reactor->consumer);
 	return 0;
 }
 

@@ -145,6 +145,20 @@ static struct peal__outgoing *pop(struct peal__peer *peer)
 	return outgoing;
 }
 
+/* It reads, if slowly, and something is still queued. */
+static void go_on_waiting(struct peal__peer *peer, bool has_sent)
+{
+	if (peer->claimer == NULL)
+		want_room(peer);
+	if (!has_sent)
+		return;
+	if (peer->reactor->options.stall_timeout_ns != 0)
+		peer->parked_ns = peal__clock_ns();
+	/* As when it was parked: it may have read everything since, and sleep
+	 * until there is room for a request. */
+	peal__drain_wake(peer->slot);
+}
+
 void peal__peer_flush(struct peal__peer *peer)
 {
 	bool has_sent = false;
@@ -154,14 +168,10 @@ void peal__peer_flush(struct peal__peer *peer)
 		done_with(pop(peer), true);
 		has_sent = true;
 	}
-	if (peer->first != NULL && peer->claimer == NULL)
-		want_room(peer);
-	/* As when it was parked: it may have read everything since, and sleep
-	 * until there is room for a request. */
-	if (peer->first != NULL && peer->is_open && has_sent)
-		peal__drain_wake(peer->slot);
-	else if (peer->first == NULL)
+	if (peer->first == NULL)
 		peal__peer_unpark(peer, PEAL__PARKED_RESPONSE);
+	else if (peer->is_open)
+		go_on_waiting(peer, has_sent);
 }
 
 bool peal__peer_can_flush(const struct peal__peer *peer)
@@ -240,6 +250,13 @@ static void init_rings(struct peal__peer *peer, struct peal__slot *slot)
 	};
 }
 
+/* Callbacks that run in a wait may have left something for a pass: somebody to
+ * be sent away, a deadline that comes before the end of this wait. */
+static void look_again(struct peal_reactor *reactor)
+{
+	peal_consumer_notify(reactor->consumer);
+}
+
 void peal__peer_opened(void *object, struct peal__slot *slot)
 {
 	struct peal_reactor *reactor = object;
@@ -270,6 +287,7 @@ void peal__peer_opened(void *object, struct peal__slot *slot)
 	if (reactor->options.on_opened != NULL)
 		reactor->options.on_opened(reactor, peer->id,
 		                           reactor->options.arg);
+	look_again(reactor);
 }
 
 /* Requests that a client which has gone had published, and nobody began. */
@@ -309,5 +327,6 @@ void peal__peer_closed(void *object, struct peal__slot *slot, int reason)
 	if (reactor->options.on_closed != NULL)
 		reactor->options.on_closed(reactor, peer->id, reason,
 		                           reactor->options.arg);
+	look_again(reactor);
 	slot->hold_count--;
 }

@@ -117,6 +117,9 @@ bool peal__reactor_is_mine(const struct peal_reactor *reactor);
  * handler or a callback of the reactor that @client is connected to. */
 bool peal__reactor_would_wait(struct peal_peer client);
 void peal__reactor_ring(struct peal_reactor *reactor);
+/* Push, and ring if need be. Any thread. */
+void peal__reactor_tell(struct peal_reactor *reactor,
+                        struct peal__completion *completion);
 /* The owner's part, see mpsc/server.h. */
 bool peal__reactor_has_work(void *object);
 void peal__reactor_settle(void *object);

@@ -83,6 +83,17 @@ void peal__reactor_ring(struct peal_reactor *reactor)
 	                     &consumer->bell_page->seq, consumer->notify_fd);
 }
 
+void peal__reactor_tell(struct peal_reactor *reactor,
+                        struct peal__completion *completion)
+{
+	peal__completions_enter(reactor->completions);
+	if (peal__completions_push(reactor->completions, completion)) {
+		PEAL__HOOK("reactor: told");
+		peal__reactor_ring(reactor);
+	}
+	peal__completions_leave(reactor->completions);
+}
+
 void peal_reactor_notify(struct peal_reactor *reactor)
 {
 	peal_consumer_notify(reactor->consumer);
@@ -94,10 +105,13 @@ int peal_reactor_stop(struct peal_reactor *reactor, uint64_t drain_ns)
 	uint64_t wanted = drain_ns >= PEAL__NEVER - 1 ? PEAL__NEVER
 	                                              : drain_ns + 1;
 
+	peal__completions_enter(reactor->completions);
 	/* W2: pairs with W3 in look_at_stop(); the first one counts. */
 	__atomic_compare_exchange_n(&reactor->stop_ns, &expected, wanted, false,
 	                            __ATOMIC_RELEASE, __ATOMIC_RELAXED);
+	PEAL__HOOK("reactor: to be stopped");
 	peal_consumer_notify(reactor->consumer);
+	peal__completions_leave(reactor->completions);
 	return 0;
 }
 
@@ -141,8 +155,7 @@ int peal_reactor_post(struct peal_reactor *reactor, void (*run)(void *arg),
 		return -ENOMEM;
 	*post = (struct post){
 		.completion.run = on_post, .run = run, .arg = arg};
-	if (peal__completions_push(reactor->completions, &post->completion))
-		peal__reactor_ring(reactor);
+	peal__reactor_tell(reactor, &post->completion);
 	return 0;
 }
 

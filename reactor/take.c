@@ -132,14 +132,17 @@ static void run_work(struct peal__work *work)
 	/* Relaxed: W5 orders it. A handler that keeps its request open shares
 	 * it with whoever answers, who does not look at this. */
 	peal__write_once(&running->handler_ticks, peal__cpu_ticks() - start);
+	peal__completions_enter(reactor->completions);
 	/* W5: pairs with W1 and W4. */
 	before = __atomic_fetch_or(&running->flags, PEAL__ENDED,
 	                           __ATOMIC_ACQ_REL);
-	if ((before & PEAL__SETTLED) == 0)
-		return; /* not ours any more */
-	running->ended.run = on_ended;
-	if (peal__completions_push(reactor->completions, &running->ended))
-		peal__reactor_ring(reactor);
+	PEAL__HOOK("reactor: handler has ended");
+	/* Else it is not ours any more. */
+	if (before & PEAL__SETTLED) {
+		running->ended.run = on_ended;
+		peal__reactor_tell(reactor, &running->ended);
+	}
+	peal__completions_leave(reactor->completions);
 }
 
 static void run_executed(void *work)

@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the reactor was found to do wrong, each named after it.
+ */
+#include "tests/unit/reactor_fixture.h"
+
+static struct {
+	struct peal_peer first, second;
+	uint32_t closed_count;
+	struct raw_client *newcomer;
+	int newcomer_error;
+} found;
+
+static void close_the_other_as_well(struct peal_reactor *reactor,
+                                    struct peal_peer peer, int reason,
+                                    void *arg)
+{
+	on_closed(reactor, peer, reason, arg);
+	if (peer.slot_index == found.second.slot_index)
+		peal_reactor_disconnect(reactor, found.first);
+}
+
+static void callback_sends_away_a_client_that_was_passed(void **state)
+{
+	struct peal_reactor_options options = usual_options();
+	struct raw_client first, second;
+
+	(void)state;
+	options.client_max = 2;
+	options.on_closed = close_the_other_as_well;
+	open_reactor(&options);
+	connect_raw(&first, 0);
+	found.first = served.opened;
+	connect_raw(&second, 0);
+	found.second = served.opened;
+	if (found.first.slot_index > found.second.slot_index) {
+		struct peal_peer swapped = found.first;
+
+		found.first = found.second;
+		found.second = swapped;
+	}
+	assert_int_equal(peal_reactor_disconnect(served.reactor, found.second),
+	                 0);
+	run_until(&served.closed_count, 2);
+	raw_close(&first, false);
+	raw_close(&second, false);
+	close_reactor();
+}
+
+/* In on_closed, while the slot of the dead one is not free. */
+static void let_a_newcomer_try(struct peal_reactor *reactor,
+                               struct peal_peer peer, int reason, void *arg)
+{
+	on_closed(reactor, peer, reason, arg);
+	if (served.closed_count == 1)
+		found.newcomer_error =
+			raw_connect(found.newcomer, "served", 4096, 0);
+}
+
+static void slot_of_a_parked_client_that_died_is_let_go_once(void **state)
+{
+	struct peal_reactor_options options = usual_options();
+	static char text[1000] = "e";
+	struct raw_client slow, next;
+	uint64_t asked = 0;
+
+	(void)state;
+	memset(text + 1, 'x', sizeof(text) - 2);
+	options.client_max = 1;
+	options.on_closed = let_a_newcomer_try;
+	open_reactor(&options);
+	connect_raw(&slow, 0);
+	while (raw_ask(&slow, asked + 1, text) == 0) {
+		asked++;
+		run();
+	}
+	found.newcomer = &next;
+	found.newcomer_error = 0;
+	raw_close(&slow, false);
+	run_until(&served.closed_count, 1);
+	assert_int_equal(found.newcomer_error, -EBUSY);
+	for (int i = 0; raw_connect(&next, "served", 4096, 0) != 0; i++)
+		assert_true(i < 1000);
+	run_until(&served.opened_count, 2);
+	assert_int_equal(raw_ask(&next, 1, "e"), 0);
+	run();
+	hear(&next, PEAL__FRAME_ANSWER, 1, 0, "e");
+	leave(&next);
+	close_reactor();
+}
+
+static void stop_is_complete_with_the_last_answer(void **state)
+{
+	struct peal_reactor_options options = usual_options();
+	struct raw_client raw;
+	uint64_t start_ns;
+
+	(void)state;
+	open_reactor(&options);
+	connect_raw(&raw, 0);
+	assert_int_equal(raw_ask(&raw, 1, "k"), 0);
+	run();
+	assert_int_equal(peal_reactor_stop(served.reactor, PATIENCE_NS), 0);
+	run();
+	start_ns = now_ns();
+	assert_int_equal(peal_reply(served.kept[0], "last", 4), 0);
+	assert_int_equal(peal_reactor_run(served.reactor), 0);
+	assert_true(now_ns() - start_ns < SECOND);
+	hear(&raw, PEAL__FRAME_ANSWER, 1, 0, "last");
+	close_reactor();
+	raw_close(&raw, false);
+}
+
+static void client_that_reads_slowly_is_not_one_that_does_not_read(void **state)
+{
+	struct peal_reactor_options options = usual_options();
+	static const char text[1000] = "news";
+	struct peal_message message;
+	struct peal__frame_parts parts;
+	struct raw_client raw;
+
+	(void)state;
+	options.stall_timeout_ns = 100 * MS;
+	open_reactor(&options);
+	connect_raw(&raw, 0);
+	for (int i = 0; i < 100; i++)
+		assert_int_equal(peal_reactor_push(served.reactor,
+		                                   served.opened, text,
+		                                   sizeof(text)),
+		                 0);
+	for (int i = 0; i < 30; i++) {
+		assert_int_equal(raw_hear(&raw, &message, &parts), 0);
+		peal_reactor_run_once(served.reactor, 10 * MS);
+		sleep_ns(10 * MS);
+		peal_reactor_run_once(served.reactor, 0);
+	}
+	assert_int_equal(served.closed_count, 0);
+	run_until(&served.closed_count, 1);
+	assert_int_equal(served.closed_reason, -ETIMEDOUT);
+	raw_close(&raw, false);
+	close_reactor();
+}
+
+static void turn_that_served_something_did_not_time_out(void **state)
+{
+	struct peal_reactor_options options = usual_options();
+	struct raw_client raw;
+
+	(void)state;
+	open_reactor(&options);
+	connect_raw(&raw, 0);
+	run();
+	assert_int_equal(raw_ask(&raw, 1, "e"), 0);
+	assert_int_equal(peal_reactor_run_once(served.reactor, PATIENCE_NS), 0);
+	assert_int_equal(peal_reactor_run_once(served.reactor, 0), -ETIMEDOUT);
+	hear(&raw, PEAL__FRAME_ANSWER, 1, 0, "e");
+	leave(&raw);
+	close_reactor();
+}
+
+static void send_away(struct peal_reactor *reactor, struct peal_peer peer,
+                      void *arg)
+{
+	on_opened(reactor, peer, arg);
+	peal_reactor_disconnect(reactor, peer);
+}
+
+static uint32_t expired_count;
+
+static void expire(int error, const struct peal_message *answer, void *arg)
+{
+	(void)answer;
+	(void)arg;
+	expired_count += error == -ETIMEDOUT;
+}
+
+static void call_at_once(struct peal_reactor *reactor, struct peal_peer peer,
+                         void *arg)
+{
+	on_opened(reactor, peer, arg);
+	if (peal_reactor_call(reactor, peer, "?", 1, 20 * MS, expire, NULL) !=
+	    0)
+		expired_count = 100;
+}
+
+/* One wait that is much longer than what the callback asked for. */
+static void open_in_a_wait(void (*opened)(struct peal_reactor *,
+                                          struct peal_peer, void *),
+                           const uint32_t *word)
+{
+	struct peal_reactor_options options = usual_options();
+	struct raw_client raw;
+	uint64_t start_ns;
+
+	options.on_opened = opened;
+	open_reactor(&options);
+	assert_int_equal(raw_connect(&raw, "served", 4096, 0), 0);
+	start_ns = now_ns();
+	while (*word == 0)
+		peal_reactor_run_once(served.reactor, 10 * SECOND);
+	assert_true(now_ns() - start_ns < 5 * SECOND);
+	assert_int_equal(*word, 1);
+	raw_close(&raw, false);
+	run_until(&served.closed_count, 1);
+	close_reactor();
+}
+
+static void client_that_is_sent_away_as_it_comes_goes_at_once(void **state)
+{
+	(void)state;
+	open_in_a_wait(send_away, &served.closed_count);
+}
+
+static void call_to_a_client_that_comes_expires_in_time(void **state)
+{
+	(void)state;
+	expired_count = 0;
+	open_in_a_wait(call_at_once, &expired_count);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(callback_sends_away_a_client_that_was_passed),
+		TEST(slot_of_a_parked_client_that_died_is_let_go_once),
+		TEST(stop_is_complete_with_the_last_answer),
+		TEST(client_that_reads_slowly_is_not_one_that_does_not_read),
+		TEST(client_that_is_sent_away_as_it_comes_goes_at_once),
+		TEST(call_to_a_client_that_comes_expires_in_time),
+		TEST(turn_that_served_something_did_not_time_out),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL) != 0;
+}
