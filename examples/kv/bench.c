@@ -27,6 +27,7 @@ struct bench {
 	char directory[64]; /* of the store */
 	char path[96];      /* of the socket */
 	uint64_t cell_ns;
+	char *workers;            /* of kv serve, or NULL */
 	pid_t servers[WAY_COUNT]; /* 0: it has none */
 	struct store *store;
 	struct fork *fork;
@@ -302,15 +303,24 @@ static int fill(struct bench *bench)
 
 static void start_servers(struct bench *bench)
 {
-	static char serve[] = "serve", fast[] = "-n";
-	char *arguments[] = {serve, fast, bench->directory, (char *)bench->name,
-	                     NULL};
+	static char serve[] = "serve", fast[] = "-n", workers[] = "-w";
+	char *name = (char *)bench->name;
+	char *arguments[] = {serve, fast, bench->directory, name, NULL,
+	                     NULL,  NULL};
+	int count = 4;
 
+	if (bench->workers != NULL) {
+		arguments[2] = workers;
+		arguments[3] = bench->workers;
+		arguments[4] = bench->directory;
+		arguments[5] = name;
+		count = 6;
+	}
 	fflush(NULL);
 	bench->servers[PEAL] = fork();
 	if (bench->servers[PEAL] == 0) {
 		optind = 0;
-		_exit(serve_command(4, arguments));
+		_exit(serve_command(count, arguments));
 	}
 	bench->servers[SOCKET] = fork();
 	if (bench->servers[SOCKET] == 0)
@@ -370,10 +380,13 @@ int bench_command(int argc, char **argv)
 	char command[128];
 	int option, error;
 
-	while ((option = getopt(argc, argv, "+m:")) != -1) {
-		if (option != 'm' || atoi(optarg) < 1)
+	while ((option = getopt(argc, argv, "+m:w:")) != -1) {
+		if (option == 'w')
+			bench.workers = optarg;
+		else if (option == 'm' && atoi(optarg) > 0)
+			bench.cell_ns = (uint64_t)atoi(optarg) * 1000000;
+		else
 			return usage();
-		bench.cell_ns = (uint64_t)atoi(optarg) * 1000000;
 	}
 	if (argc - optind != 1)
 		return usage();

@@ -23,7 +23,7 @@ static const struct {
 	{"forks", client_command, "NAME", "print their names"},
 	{"session", client_command, "NAME [-f FORK]",
          "get, put, delete, scan, begin, commit, abort from stdin"},
-	{"bench", bench_command, "[-m MILLISECONDS] NAME",
+	{"bench", bench_command, "[-m MS] [-w WORKERS] NAME",
          "compare peal with a socket and with no server"},
 };
 

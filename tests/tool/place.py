@@ -11,6 +11,17 @@ from pathlib import Path
 PATIENCE_S = 20
 
 
+LISTENING = 0x10000  # __SO_ACCEPTCON
+
+
+def is_listening(path):
+    """Can one connect? A socket has its name a moment before that."""
+    with open('/proc/net/unix', encoding='utf-8', errors='replace') as table:
+        rows = [line.split() for line in table]
+    return any(row[-1] == str(path) and int(row[3], 16) & LISTENING
+               for row in rows[1:])
+
+
 class Place:
     """A directory for names; programs are started with it and ended with it."""
 
@@ -34,7 +45,7 @@ class Place:
         """The same, until its name can be attached to."""
         process = self.start(*command)
         deadline = time.monotonic() + PATIENCE_S
-        while not (self.directory / name).is_socket():
+        while not is_listening(self.directory / name):
             assert process.poll() is None, process.stderr.read()
             assert time.monotonic() < deadline, f'{command} opened no {name}'
             time.sleep(0.005)
