@@ -4,7 +4,7 @@
  * them from clients, a client's on_request from its server.
  *
  *	struct peal_request            what both have, and the public calls use
- *	  .ops --> reactor/serve.c     the answer goes to a response ring
+ *	  .ops --> reactor/answer.c    the answer goes to a response ring
  *	       --> reactor/upcall.c    the answer goes to the client's lane
  *
  * Callers: whoever has the open request, one thread at a time.

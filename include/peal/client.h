@@ -96,9 +96,10 @@ peal_client_connect(const struct peal_client_options *options,
  * until the handle connects again.
  *
  * 0, -ETIMEDOUT, -EMSGSIZE, -ECANCELED (peal_client_wake()), -EDEADLK (from a
- * handler of that very server, on its thread), -ECONNRESET, -ESHUTDOWN, -EPROTO, -ENOMEM, -EAGAIN (@timeout_ns is 0 and there is no
- * room), or what the server failed it with: -EBUSY, -EIO, ... Who gives up
- * cancels; an answer that comes all the same is dropped and counted.
+ * handler of that very server, on its thread), -ECONNRESET, -ESHUTDOWN, -EPROTO,
+ * -ENOMEM, -EAGAIN (@timeout_ns is 0 and there is no room), or what the server
+ * failed it with: -EBUSY, -EIO, ... Who gives up cancels; an answer that comes
+ * all the same is dropped and counted.
  */
 PEAL_API PEAL_MUST_CHECK int peal_client_call(struct peal_client *client,
                                               const void *data, size_t bytes,
@@ -197,8 +198,10 @@ struct peal_client_stats {
 	uint64_t reconnect_count;
 	struct peal_peer self; /* how the server names us */
 };
+PEAL__BEGIN_SAME_NAME
 PEAL_API int peal_client_stats(const struct peal_client *client,
                                struct peal_client_stats *ret_stats);
+PEAL__END_SAME_NAME
 
 /*
  * Say good-bye; requests in flight are given up, and those of the server that

@@ -67,7 +67,8 @@ struct peal_reactor_options {
 
 	/* A client has come; it has gone, and why: 0 it said good-bye,
 	 * -ECONNRESET it died, -EPROTO its bytes made no sense, -ETIMEDOUT it
-	 * was idle or stalled for too long, -ESHUTDOWN we closed. They come in
+	 * was idle or stalled for too long, -ECONNABORTED we sent it away,
+	 * -ENOMEM, -ESHUTDOWN we closed. They come in
 	 * pairs, on the reactor's thread. Or NULL. */
 	void (*on_opened)(struct peal_reactor *reactor, struct peal_peer peer,
 	                  void *arg);
@@ -150,8 +151,8 @@ peal_reactor_open(const struct peal_reactor_options *options,
                   struct peal_reactor **ret_reactor);
 
 /*
- * Serve until peal_reactor_stop(). 0 when all that was taken has been answered
- * and read, -ETIMEDOUT when the drain's bound ended it.
+ * Serve until peal_reactor_stop(). 0 when all that was taken has been answered,
+ * -ETIMEDOUT when the drain's bound ended it.
  */
 PEAL_API int peal_reactor_run(struct peal_reactor *reactor);
 
@@ -191,7 +192,7 @@ PEAL_API bool peal_reactor_is_current(const struct peal_reactor *reactor);
  * after what was sent there before. push_all returns how many got it.
  *
  * 0 (or that count), -ESTALE (it has gone), -EAGAIN (queued_max_bytes wait for
- * it already), -EMSGSIZE, -EINVAL (not the reactor's thread).
+ * it already), -EMSGSIZE, -ENOMEM, -EINVAL (not the reactor's thread).
  */
 PEAL_API PEAL_MUST_CHECK int peal_reactor_push(struct peal_reactor *reactor,
                                                struct peal_peer peer,
@@ -203,7 +204,7 @@ PEAL_API int peal_reactor_push_all(struct peal_reactor *reactor,
  * Call @peer: its on_request answers, also while it waits in a call of its own.
  * @on_answer runs once, on the reactor's thread: with error 0 and the answer,
  * which lives until it returns, or with -ETIMEDOUT, -ECONNRESET (it has gone),
- * -ESHUTDOWN, -EIO (its handler gave no answer), -ENOSYS (it has none), and
+ * -EPROTO, -EIO (its handler gave no answer), -ENOSYS (it has none), and
  * NULL. Answers of more than 16 KiB less 64 bytes are -EMSGSIZE for the client.
  *
  * 0, or the errors of peal_reactor_push(); then on_answer does not run.
@@ -252,8 +253,10 @@ struct peal_reactor_stats {
 	uint64_t parked_count; /* times a client was parked */
 	struct peal_consumer_stats door;
 };
+PEAL__BEGIN_SAME_NAME
 PEAL_API int peal_reactor_stats(const struct peal_reactor *reactor,
                                 struct peal_reactor_stats *ret_stats);
+PEAL__END_SAME_NAME
 
 /*
  * Close: the name is free, clients get -ESHUTDOWN. Requests that are open and
