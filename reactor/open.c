@@ -10,6 +10,7 @@
 #include "reactor/reactor.h"
 
 #define SHORT_NS (10 * PEAL__NS_PER_US)
+#define BRISK_NS 250
 #define TINY_NS (2 * PEAL__NS_PER_US)
 
 static void free_stashes(struct peal_reactor *reactor)
@@ -60,6 +61,7 @@ static struct peal_reactor *allocate(const struct peal_reactor_options *known)
 	reactor->stash_count = stash_count(known);
 	reactor->unrung_ticks = peal__ns_to_ticks(PEAL__UNRUNG_NS);
 	reactor->short_ticks = peal__ns_to_ticks(SHORT_NS);
+	reactor->brisk_ticks = peal__ns_to_ticks(BRISK_NS);
 	reactor->tiny_ticks = peal__ns_to_ticks(TINY_NS);
 	/* Nothing is known of the handlers: the first ones are not run here. */
 	reactor->mean_ticks = 2 * reactor->short_ticks;

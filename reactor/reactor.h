@@ -79,6 +79,7 @@ struct peal_reactor {
 	uint32_t stash_count;     /* of each ordered peer; a power of two */
 	uint64_t unrung_ticks;
 	uint64_t short_ticks; /* what a handler may take that runs here */
+	uint64_t brisk_ticks; /* so short that the clock would be dear */
 	uint64_t tiny_ticks;  /* less than to hand it over */
 	bool can_dispatch;    /* there are workers or an executor */
 
@@ -94,6 +95,8 @@ struct peal_reactor {
 	uint32_t touched_count;
 	uint32_t *touched; /* slot indexes of peers whose bell is due */
 	uint64_t touched_ticks;
+	uint64_t looked_ticks;  /* at the clock, between two handlers */
+	bool is_brisk;          /* they have just been short */
 	uint32_t queued_count;  /* peers with a queue */
 	uint32_t calling_count; /* peers that owe answers to our calls */
 	uint32_t doomed_count;  /* peers to be sent away in the next pass */
