@@ -12,7 +12,7 @@
  * client compares that with what it has asked: an answer that reached the slot
  * after its client had gone cannot look right.
  *
- *	./test_kill_client [--full]     50 kills in each of two ways, or 500
+ *	./test_kill_client [--full]     50 kills in each of three ways, or 334
  */
 #include "tests/scene.h"
 
@@ -30,6 +30,10 @@
 
 /* What a request asks for; in stamp.sequence % HOW_COUNT. */
 enum { HOW_AT_ONCE, HOW_SLOWLY, HOW_LATER, HOW_IN_PLACE, HOW_COUNT };
+
+struct way {
+	uint32_t worker_count, wait_mode;
+};
 
 struct board {
 	uint64_t is_open, is_ready, stop;
@@ -176,6 +180,7 @@ static int connect_somehow(struct asker *asker)
 	options.request_ring_bytes = 4096;
 	options.response_ring_bytes = 4096;
 	options.spin_mode = (uint32_t)scene_random(&asker->chance) % 3;
+	options.wait_mode = (uint32_t)scene_random(&asker->chance) % 2;
 	/* A slot is held until the last handler of the one before has ended. */
 	while ((error = peal_client_connect(&options, 10 * SCENE_S,
 	                                    &asker->client)) == -EBUSY &&
@@ -347,6 +352,7 @@ static void serve_until_empty(struct peal_reactor *reactor)
 
 static int serve_all(void *arg)
 {
+	const struct way *way = arg;
 	struct peal_reactor_options options = PEAL_REACTOR_OPTIONS_INIT;
 	struct peal_reactor *reactor;
 	const void *heap;
@@ -361,7 +367,8 @@ static int serve_all(void *arg)
 	options.on_opened = opened;
 	options.on_closed = closed;
 	options.client_max = CLIENT_COUNT;
-	options.worker_count = (uint32_t)(uintptr_t)arg;
+	options.worker_count = way->worker_count;
+	options.wait_mode = way->wait_mode;
 	options.in_flight_per_client_max = 32;
 	keeper.chance = scene_seed;
 	if (pthread_create(&keeper.thread, NULL, keep, NULL) != 0 ||
@@ -449,15 +456,16 @@ static void judge(const struct sums *sums)
 	assert_string_equal(scene_names(), "");
 }
 
-static void kill_clients(uintptr_t worker_count)
+static void kill_clients(uint32_t worker_count, uint32_t wait_mode)
 {
+	struct way way = {worker_count, wait_mode};
 	struct sums sums = {0};
 	pid_t server;
 	int result;
 
 	board = scene_board(sizeof(*board));
 	assert_non_null(board);
-	server = scene_start(serve_all, (void *)worker_count);
+	server = scene_start(serve_all, &way);
 	assert_true(scene_reach(&board->is_open, 1, 10 * SCENE_S));
 	assert_int_equal(scene_wait(scene_start(ask, NULL), 20 * SCENE_S), 0);
 	assert_true(scene_reach(&board->is_ready, 1, 20 * SCENE_S));
@@ -473,13 +481,19 @@ static void kill_clients(uintptr_t worker_count)
 static void killed_clients_of_handlers_on_the_reactor(void **state)
 {
 	(void)state;
-	kill_clients(0);
+	kill_clients(0, PEAL_WAIT_FUTEX);
 }
 
 static void killed_clients_of_handlers_on_workers(void **state)
 {
 	(void)state;
-	kill_clients(3);
+	kill_clients(3, PEAL_WAIT_FUTEX);
+}
+
+static void killed_clients_of_a_server_in_fd_mode(void **state)
+{
+	(void)state;
+	kill_clients(2, PEAL_WAIT_FD);
 }
 
 int main(int argc, char **argv)
@@ -490,10 +504,12 @@ int main(int argc, char **argv)
 			scene_teardown),
 		cmocka_unit_test_teardown(killed_clients_of_handlers_on_workers,
 	                                  scene_teardown),
+		cmocka_unit_test_teardown(killed_clients_of_a_server_in_fd_mode,
+	                                  scene_teardown),
 	};
 
 	if (scene_is_full(argc, argv))
-		kill_count = 500;
+		kill_count = 334;
 	return cmocka_run_group_tests(tests, scene_group_setup,
 	                              scene_group_teardown) != 0;
 }

@@ -356,6 +356,108 @@ static void requests_under_a_killed_server_end_once(void **state)
 	assert_string_equal(board->fault, "");
 	assert_true(sum.answered_count > 0 && sum.lost_count > 0);
 	assert_string_equal(scene_names(), "");
+	munmap(board, sizeof(*board));
+}
+
+/* how soon ----------------------------------------------------------------- */
+
+#define WAITER_COUNT 4
+
+struct watch {
+	uint64_t is_open, waiting_count, killed_ns, noted_count;
+	uint64_t noted_ns[WAITER_COUNT];
+	int32_t errors[WAITER_COUNT];
+};
+
+static struct watch *watch;
+
+static void never_answer(struct peal_request *request, void *arg)
+{
+	(void)request;
+	(void)arg;
+	scene_add(&watch->waiting_count, 1);
+}
+
+static int keep_them_waiting(void *arg)
+{
+	struct peal_reactor_options options = PEAL_REACTOR_OPTIONS_INIT;
+	struct peal_reactor *reactor;
+
+	(void)arg;
+	options.name = NAME;
+	options.on_request = never_answer;
+	if (peal_reactor_open(&options, &reactor) < 0)
+		return 1;
+	scene_put(&watch->is_open, 1);
+	return peal_reactor_run(reactor);
+}
+
+/* In a call, or in recv; by futex, or by descriptor. */
+static int wait_for_ever(void *arg)
+{
+	struct peal_client_options options = PEAL_CLIENT_OPTIONS_INIT;
+	uintptr_t number = (uintptr_t)arg;
+	struct peal_message answer;
+	struct peal_client *client;
+	int error;
+
+	options.name = NAME;
+	options.wait_mode = number & 1 ? PEAL_WAIT_FD : PEAL_WAIT_FUTEX;
+	if (peal_client_connect(&options, 10 * SCENE_S, &client) < 0)
+		return 1;
+	if (number & 2) {
+		error = peal_client_call(client, "?", 1, PEAL_FOREVER, &answer);
+	} else {
+		error = peal_client_send(client, "?", 1, PEAL_FOREVER,
+		                         PEAL_FOREVER, NULL);
+		if (error == 0)
+			error = peal_client_recv(client, PEAL_FOREVER, &answer);
+		if (error == 0)
+			error = answer.status;
+	}
+	watch->noted_ns[number] = scene_now_ns();
+	watch->errors[number] = error;
+	scene_add(&watch->noted_count, 1);
+	return peal_client_close(client);
+}
+
+static void who_waits_hears_of_the_death_soon(void **state)
+{
+	uint64_t worst_ns = 0;
+
+	(void)state;
+	for (int i = 0; i < kill_count; i++) {
+		pid_t server, clients[WAITER_COUNT];
+
+		watch = scene_board(sizeof(*watch));
+		assert_non_null(watch);
+		server = scene_start(keep_them_waiting, NULL);
+		assert_true(scene_reach(&watch->is_open, 1, 10 * SCENE_S));
+		for (uintptr_t j = 0; j < WAITER_COUNT; j++)
+			clients[j] = scene_start(wait_for_ever, (void *)j);
+		assert_true(scene_reach(&watch->waiting_count, WAITER_COUNT,
+		                        10 * SCENE_S));
+		/* So that they sleep, or not yet. */
+		scene_sleep_ns((uint64_t)i % 4 * 5 * SCENE_MS);
+		watch->killed_ns = scene_now_ns();
+		assert_int_equal(scene_kill(server), CHECK_KILLED_BY + SIGKILL);
+		for (int j = 0; j < WAITER_COUNT; j++) {
+			uint64_t ns;
+
+			assert_int_equal(scene_wait(clients[j], 10 * SCENE_S),
+			                 0);
+			assert_int_equal(watch->errors[j], -ECONNRESET);
+			ns = watch->noted_ns[j] - watch->killed_ns;
+			if (ns > worst_ns)
+				worst_ns = ns;
+		}
+		munmap(watch, sizeof(*watch));
+	}
+	print_message("kill_server: %d kills, the last of %d who waited heard "
+	              "of it after %.1f ms at worst\n",
+	              kill_count, WAITER_COUNT, (double)worst_ns / 1e6);
+	/* 100 ms is the promise; the machine may be busy. */
+	assert_true(worst_ns < 400 * SCENE_MS);
 }
 
 int main(int argc, char **argv)
@@ -364,6 +466,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test_teardown(
 			requests_under_a_killed_server_end_once,
 			scene_teardown),
+		cmocka_unit_test_teardown(who_waits_hears_of_the_death_soon,
+	                                  scene_teardown),
 	};
 
 	if (scene_is_full(argc, argv))

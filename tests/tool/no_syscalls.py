@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Counts the system calls of a producer and a consumer that are awake.
+"""Counts the system calls of two sides that are awake.
 
-    no_syscalls.py AWAKE [COUNT]
+    no_syscalls.py AWAKE WORK... [COUNT]
 
-AWAKE (awake.c) is run under strace. Between its two marks, a million messages,
-neither side may ask the kernel for anything, nor may the consumer's thread that
-admits producers wake up.
+AWAKE (awake.c, awake_calls.c) is run under strace. Between its two marks, a
+million messages, neither side may ask the kernel for anything, nor may the
+server's thread that admits others wake up.
 """
 
 import collections
@@ -111,10 +111,11 @@ def check(tap, program, work, count):
 def main():
     """The exit code."""
     program = sys.argv[1]
-    count = int(sys.argv[2]) if len(sys.argv) > 2 else MESSAGES
+    works = [word for word in sys.argv[2:] if not word.isdigit()]
+    count = int(sys.argv[-1]) if sys.argv[-1].isdigit() else MESSAGES
     reason = why_not()
     tap = Tap()
-    for work in ('stream', 'turns'):
+    for work in works:
         if reason is not None:
             tap.skip(f'{count} messages by {work} without one system call',
                      reason)
