@@ -3,7 +3,7 @@
  * The smallest server: it answers every call with what was asked, until Ctrl-C.
  *
  *	cc echo_server.c $(pkg-config --cflags --libs peal) -o echo_server
- *	./echo_server & ./echo_client "hello, world"
+ *	./echo_server & sleep 1; ./echo_client "hello, world"
  */
 #include <peal/reactor.h>
 #include <stdio.h>

@@ -6,7 +6,7 @@
  * and the library starts no thread.
  *
  *	cc embed_epoll.c $(pkg-config --cflags --libs peal) -o embed_epoll
- *	./embed_epoll ./status & ./echo_client "hello, world"; nc -U ./status
+ *	./embed_epoll ./status & sleep 1; ./echo_client "hello, world"; nc -U ./status
  */
 #include <limits.h>
 #include <peal/reactor.h>
@@ -35,7 +35,9 @@ static void echo(struct peal_request *request, void *arg)
 static int open_reactor(struct peal_reactor **ret_reactor)
 {
 	struct peal_reactor_options options = PEAL_REACTOR_OPTIONS_INIT;
+	struct peal_failure failure;
 	sigset_t signals;
+	int error;
 
 	sigemptyset(&signals);
 	sigaddset(&signals, SIGTERM);
@@ -44,7 +46,11 @@ static int open_reactor(struct peal_reactor **ret_reactor)
 	options.on_request = echo;
 	options.wait_mode = PEAL_WAIT_FD;
 	options.stop_signals_fd = signalfd(-1, &signals, SFD_CLOEXEC);
-	return peal_reactor_open(&options, ret_reactor);
+	options.ret_failure = &failure;
+	error = peal_reactor_open(&options, ret_reactor);
+	if (error < 0)
+		fprintf(stderr, "embed_epoll: %s\n", failure.text);
+	return error;
 }
 
 static int listen_at(const char *path)
@@ -97,9 +103,11 @@ int main(int argc, char **argv)
 	struct epoll_event event;
 	uint64_t expirations;
 
+	if (argc != 2)
+		fprintf(stderr, "usage: embed_epoll SOCKET\n");
 	timerfd_settime(timer_fd, 0, &often, NULL);
-	if (open_reactor(&reactor) < 0 || watch(epoll_fd, timer_fd) < 0 ||
-	    watch(epoll_fd, listen_fd) < 0 ||
+	if (listen_fd < 0 || open_reactor(&reactor) < 0 ||
+	    watch(epoll_fd, timer_fd) < 0 || watch(epoll_fd, listen_fd) < 0 ||
 	    watch(epoll_fd, peal_reactor_fd(reactor)) < 0)
 		return 1;
 	do {

@@ -6,7 +6,7 @@
  *
  *	cc embed_io_uring.c $(pkg-config --cflags --libs peal liburing) \
  *		-o embed_io_uring
- *	./embed_io_uring ./status & ./echo_client "hello"; nc -U ./status
+ *	./embed_io_uring ./status & sleep 1; ./echo_client "hello"; nc -U ./status
  */
 #include <liburing.h>
 #include <peal/reactor.h>
@@ -36,7 +36,9 @@ static void echo(struct peal_request *request, void *arg)
 static int open_reactor(struct peal_reactor **ret_reactor)
 {
 	struct peal_reactor_options options = PEAL_REACTOR_OPTIONS_INIT;
+	struct peal_failure failure;
 	sigset_t signals;
+	int error;
 
 	sigemptyset(&signals);
 	sigaddset(&signals, SIGTERM);
@@ -45,7 +47,11 @@ static int open_reactor(struct peal_reactor **ret_reactor)
 	options.on_request = echo;
 	options.wait_mode = PEAL_WAIT_FD;
 	options.stop_signals_fd = signalfd(-1, &signals, SFD_CLOEXEC);
-	return peal_reactor_open(&options, ret_reactor);
+	options.ret_failure = &failure;
+	error = peal_reactor_open(&options, ret_reactor);
+	if (error < 0)
+		fprintf(stderr, "embed_io_uring: %s\n", failure.text);
+	return error;
 }
 
 static int listen_at(const char *path)
@@ -103,6 +109,8 @@ int main(int argc, char **argv)
 	struct io_uring_cqe *cqe;
 	struct io_uring ring;
 
+	if (argc != 2)
+		fprintf(stderr, "usage: embed_io_uring SOCKET\n");
 	if (fds[GUEST] < 0 || open_reactor(&reactor) < 0 ||
 	    io_uring_queue_init(8, &ring, 0) < 0)
 		return 1;

@@ -10,7 +10,7 @@
  *	uv_check    peal_reactor_dispatch(), whatever it was that ended it
  *
  *	cc embed_libuv.c $(pkg-config --cflags --libs peal libuv) -o embed_libuv
- *	./embed_libuv ./status & ./echo_client "hello, world"; nc -U ./status
+ *	./embed_libuv ./status & sleep 1; ./echo_client "hello, world"; nc -U ./status
  */
 #include <peal/reactor.h>
 #include <stdio.h>
@@ -98,6 +98,7 @@ static void on_guest(uv_stream_t *listener, int status)
 int main(int argc, char **argv)
 {
 	struct peal_reactor_options options = PEAL_REACTOR_OPTIONS_INIT;
+	struct peal_failure failure;
 	uv_loop_t *loop = uv_default_loop();
 	uv_prepare_t before;
 	uv_check_t after;
@@ -109,8 +110,15 @@ int main(int argc, char **argv)
 	options.name = "echo";
 	options.on_request = echo;
 	options.wait_mode = PEAL_WAIT_FD;
-	if (argc != 2 || peal_reactor_open(&options, &reactor) < 0)
+	options.ret_failure = &failure;
+	if (argc != 2) {
+		fprintf(stderr, "usage: embed_libuv SOCKET\n");
 		return 1;
+	}
+	if (peal_reactor_open(&options, &reactor) < 0) {
+		fprintf(stderr, "embed_libuv: %s\n", failure.text);
+		return 1;
+	}
 	uv_prepare_init(loop, &before);
 	uv_check_init(loop, &after);
 	uv_idle_init(loop, &busy);

@@ -5,7 +5,7 @@
  * starts no thread for this.
  *
  *	cc epoll_consumer.c $(pkg-config --cflags --libs peal) -o epoll_consumer
- *	./epoll_consumer & ./hello_producer "hello, world"
+ *	./epoll_consumer & sleep 1; ./hello_producer "hello, world"
  */
 #include <peal.h>
 #include <stdio.h>

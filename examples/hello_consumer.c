@@ -3,7 +3,7 @@
  * The smallest consumer: prints what producers send, until one sends nothing.
  *
  *	cc hello_consumer.c $(pkg-config --cflags --libs peal) -o hello_consumer
- *	./hello_consumer & ./hello_producer "hello, world"
+ *	./hello_consumer & sleep 1; ./hello_producer "hello, world"
  */
 #include <peal.h>
 #include <stdio.h>

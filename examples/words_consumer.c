@@ -3,7 +3,7 @@
  * Counts words by their first letter. A message is a line of text, and an empty
  * one says that its producer has no more; the result goes to stdout.
  *
- *	./words_consumer words 1 & ./words_producer words < some_text
+ *	./words_consumer words 1 & sleep 1; ./words_producer words < some_text
  */
 #include <ctype.h>
 #include <inttypes.h>

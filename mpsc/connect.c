@@ -43,6 +43,10 @@ static int refuse(int error, const char *name, struct peal_failure *failure)
 	case -ENOENT:
 	case -ECONNREFUSED:
 	case -ENOTDIR:
+		if (strchr(name, '/') != NULL)
+			return peal__fail(failure, -ECONNREFUSED,
+			                  "no server listens at '%.108s'",
+			                  name);
 		return peal__fail(failure, -ECONNREFUSED,
 		                  "no server has the name '%.60s'; 'shmctl "
 		                  "list' shows those there are",
@@ -51,7 +55,7 @@ static int refuse(int error, const char *name, struct peal_failure *failure)
 	case -EPERM:
 		return peal__fail(failure, -EACCES,
 		                  "this user may not reach the server '%.60s': "
-		                  "see its socket_mode",
+		                  "see its socket_mode and its directory",
 		                  name);
 	case -EPROTOTYPE:
 		return peal__fail(failure, -EPROTO,
@@ -70,6 +74,7 @@ static int refuse(int error, const char *name, struct peal_failure *failure)
 int peal__connect(const char *name, uint64_t deadline_ns,
                   struct peal_failure *failure, int *ret_fd)
 {
+	struct peal_failure first = {0}, told = {0};
 	char path[PEAL__PATH_BYTES];
 	int error = -ENOENT, reached;
 	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK,
@@ -79,12 +84,13 @@ int peal__connect(const char *name, uint64_t deadline_ns,
 		return peal__fail(failure, -errno, "no socket to be had: %s",
 		                  strerrordesc_np(errno));
 	for (unsigned int i = 0;; i++) {
-		reached = peal__name_for_client(name, i, path, failure);
+		told.code = 0;
+		reached = peal__name_for_client(name, i, path, &told);
 		if (reached == -ENOENT)
 			break;
 		if (reached == -EINVAL) {
-			close(fd);
-			return reached;
+			first = told;
+			break;
 		}
 		if (reached == 0)
 			reached = connect_path(fd, path, deadline_ns);
@@ -93,10 +99,15 @@ int peal__connect(const char *name, uint64_t deadline_ns,
 			return 0;
 		}
 		/* What is worth telling is the first place that exists. */
-		if (error == -ENOENT)
+		if (error == -ENOENT) {
 			error = reached;
+			first = told;
+		}
 	}
 	close(fd);
+	/* Told only now, since a place after this one might have done. */
+	if (first.code < 0)
+		return peal__fail(failure, first.code, "%s", first.text);
 	return refuse(error, name, failure);
 }
 

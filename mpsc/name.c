@@ -178,6 +178,9 @@ int peal__name_for_server(const char *name, char path[PEAL__PATH_BYTES],
 		return peal__fail(failure, -errno, "cannot make %.90s: %s",
 		                  places[0].path, strerrordesc_np(errno));
 	error = check_place(&places[0]);
+	if (error < 0 && error != -EACCES)
+		return peal__fail(failure, error, "cannot use %.90s: %s",
+		                  places[0].path, strerrordesc_np(-error));
 	if (error < 0)
 		return peal__fail(failure, error,
 		                  "%.90s is not a directory that only we can "

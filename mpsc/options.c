@@ -66,7 +66,6 @@ static int check_consumer(const struct peal_consumer_options *known)
 		{"turn_budget", known->turn_budget, 1, TURN_BUDGET_MAX},
 		{"memory_flags", known->memory_flags, 0,
 	         PEAL_MEMORY_HUGE | PEAL_MEMORY_PREFAULT | PEAL_MEMORY_LOCK},
-		{"socket_mode", known->socket_mode, 0, 0777},
 		{"allow_uid_count", known->allow_uid_count, 0, 4096},
 		{"allow_gid_count", known->allow_gid_count, 0, 4096},
 	};
@@ -75,6 +74,11 @@ static int check_consumer(const struct peal_consumer_options *known)
 
 	if (error < 0)
 		return error;
+	if (known->socket_mode > 0777)
+		return peal__fail(failure, -EINVAL,
+		                  "options.socket_mode is 0%o; it must be 0 to "
+		                  "0777",
+		                  (unsigned int)known->socket_mode);
 	if ((known->allow_uid_count > 0 && known->allow_uid == NULL) ||
 	    (known->allow_gid_count > 0 && known->allow_gid == NULL))
 		return peal__fail(failure, -EINVAL,

@@ -391,7 +391,8 @@ def what_was_committed_is_there_after_a_new_start():
         assert waiter.is_waiting()
         assert here.stop(server) == (0, '', '')
         # The waiter was told, and not left alone.
-        assert waiter.hear() == 'error: the server is shutting down', 'told'
+        assert waiter.hear() == \
+            'error: the server has closed or is shutting down', 'told'
         server = start_server(here)
         for fork in 'main', 'spring':
             assert kv(here, 'scan', 'kv', '-f', fork) == lines_of(WORDS)

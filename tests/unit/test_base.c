@@ -258,10 +258,10 @@ static void failure_may_be_null(void **state)
 }
 
 static const int documented_errors[] = {
-	EAGAIN,     ETIMEDOUT, EMSGSIZE,        EBUSY,
-	EACCES,     EPROTO,    EPROTONOSUPPORT, ECONNREFUSED,
-	ECONNRESET, ESHUTDOWN, ECANCELED,       ESTALE,
-	EIO,        EDEADLK,   EADDRINUSE,      EINVAL,
+	EAGAIN,    ETIMEDOUT,       EMSGSIZE,     EBUSY,      EACCES,
+	EPROTO,    EPROTONOSUPPORT, ECONNREFUSED, ECONNRESET, ESHUTDOWN,
+	ECANCELED, ESTALE,          EIO,          EDEADLK,    EADDRINUSE,
+	EINVAL,    ENOSYS,
 };
 
 static void every_documented_error_has_its_own_text(void **state)

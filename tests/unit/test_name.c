@@ -8,6 +8,7 @@
 #include <sys/auxv.h>
 #include <sys/stat.h>
 
+#include "mpsc/connect.h"
 #include "mpsc/name.h"
 #include "tests/unit/directory.h"
 
@@ -324,7 +325,7 @@ static int user_meets_directory(void *mode)
 {
 	char path[PEAL__PATH_BYTES];
 	struct peal_failure failure = {0, ""};
-	int error;
+	int error, fd;
 
 	if (!directory_become_user())
 		return 77;
@@ -337,8 +338,13 @@ static int user_meets_directory(void *mode)
 		return 2;
 	/* Nor does a client look into it. */
 	error = peal__name_for_client("words", 0, path, &failure);
+	if (error != -EACCES || strstr(failure.text, own.path) == NULL)
+		return 3;
+	/* That is what it tells when there is no server elsewhere. */
+	memset(&failure, 0, sizeof(failure));
+	error = peal__connect("words", 0, &failure, &fd);
 	return error == -EACCES && strstr(failure.text, own.path) != NULL ? 0
-	                                                                  : 3;
+	                                                                  : 4;
 }
 
 /* Make $XDG_RUNTIME_DIR/peal; a user of another uid then comes. */

@@ -183,7 +183,7 @@ static void name_without_a_server_is_econnrefused(void **state)
 	                                    FAKE_PATIENCE_NS, &failure,
 	                                    &observer),
 	                 -ECONNREFUSED);
-	assert_non_null(strstr(failure.text, "no server has the name"));
+	assert_non_null(strstr(failure.text, "no server listens at"));
 	/* The socket that a dead server left says the same. */
 	fake_open(&fake);
 	close(fake.listen_fd);

@@ -25,7 +25,7 @@ static const struct command commands[] = {
 	{
 		.name = "list",
 		.run = list_run,
-		.summary = "the servers of this machine",
+		.summary = "the servers that can be found by a name",
 		.help = "Usage: shmctl list [OPTION]...\n"
 			"\n"
 			"List the servers that this user's programs can find, "
