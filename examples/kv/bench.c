@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -319,12 +320,15 @@ static void start_servers(struct bench *bench)
 	fflush(NULL);
 	bench->servers[PEAL] = fork();
 	if (bench->servers[PEAL] == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL); /* whatever ends us */
 		optind = 0;
 		_exit(serve_command(count, arguments));
 	}
 	bench->servers[SOCKET] = fork();
-	if (bench->servers[SOCKET] == 0)
+	if (bench->servers[SOCKET] == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		_exit(socket_serve(bench->directory, bench->path));
+	}
 }
 
 static int await_servers(const struct bench *bench)
@@ -349,27 +353,40 @@ static int await_servers(const struct bench *bench)
 	return 0;
 }
 
+/* How often to hash so that a read takes SLOW_NS. The shortest of many tries,
+ * since others use the processors as well. */
+static uint32_t calibrate(const struct bench *bench)
+{
+	struct lane lane = {.fork = bench->fork};
+	struct kv_request request = {
+		.op = KV_GET, .fork = KV_MAIN, .rounds = 1000};
+	uint64_t best_ns = SLOW_NS * 1000;
+	char key[16];
+
+	name_key(&request, key, 0);
+	for (int i = 0; i < 100; i++) {
+		uint64_t began_ns = clock_ns(CLOCK_MONOTONIC), ns;
+
+		send_in_process(&lane, &request);
+		ns = clock_ns(CLOCK_MONOTONIC) - began_ns;
+		if (ns < best_ns && ns > 0)
+			best_ns = ns;
+	}
+	return (uint32_t)(SLOW_NS * UINT64_C(1000) / best_ns);
+}
+
 static int run(struct bench *bench)
 {
 	struct store_options options = {.directory = bench->directory};
 	struct kv_answer answer;
-	struct result fast, slow;
-	int error = -1;
+	int error;
 
 	if (store_open(&options, &bench->store) < 0)
 		return -1;
 	bench->fork = store_find(bench->store, KV_MAIN, &answer);
-	if (measure(bench, IN_PROCESS, 1, 1, 0, &fast) == 0 &&
-	    measure(bench, IN_PROCESS, 1, 1, 1000, &slow) == 0) {
-		double round_ns =
-			(1e9 / slow.reads_per_s - 1e9 / fast.reads_per_s) /
-			1000;
-
-		error = print_table(bench, 0);
-		if (error == 0)
-			error = print_table(bench,
-			                    (uint32_t)(SLOW_NS / round_ns));
-	}
+	error = print_table(bench, 0);
+	if (error == 0)
+		error = print_table(bench, calibrate(bench));
 	store_close(bench->store);
 	return error;
 }
