@@ -70,7 +70,7 @@ static inline void server_opened(void *object, struct peal__slot *slot)
 	struct server *server = object;
 	struct peal__segment *segment = slot->segment;
 
-	server->slot = slot;
+	__atomic_store_n(&server->slot, slot, __ATOMIC_RELEASE);
 	peal_ring_tx_init(&server->tx,
 	                  peal__segment_data(segment, &slot->shape,
 	                                     PEAL__RING_RESPONSE),

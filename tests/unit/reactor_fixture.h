@@ -35,6 +35,12 @@ struct served {
 
 static struct served served;
 
+/* Of a reactor that has a thread of its own. */
+static struct {
+	pthread_t thread;
+	int result;
+} background;
+
 static inline void serve(struct peal_request *request, void *arg)
 {
 	size_t bytes;
@@ -66,8 +72,11 @@ static inline void serve(struct peal_request *request, void *arg)
 		}
 		break;
 	case 'k':
-		if (peal_request_retain(request) == 0)
-			it->kept[it->kept_count++ % KEPT_MAX] = request;
+		if (peal_request_retain(request) == 0) {
+			it->kept[it->kept_count % KEPT_MAX] = request;
+			__atomic_fetch_add(&it->kept_count, 1,
+			                   __ATOMIC_RELEASE);
+		}
 		break;
 	}
 }
@@ -110,6 +119,40 @@ static inline void open_reactor(const struct peal_reactor_options *options)
 {
 	served = (struct served){0};
 	assert_int_equal(peal_reactor_open(options, &served.reactor), 0);
+}
+
+static inline void *run_in_background(void *arg)
+{
+	background.result = peal_reactor_run(arg);
+	return NULL;
+}
+
+static inline void
+open_in_background(const struct peal_reactor_options *options)
+{
+	open_reactor(options);
+	assert_int_equal(pthread_create(&background.thread, NULL,
+	                                run_in_background, served.reactor),
+	                 0);
+}
+
+static inline void join_background(void)
+{
+	pthread_join(background.thread, NULL);
+	assert_int_equal(background.result, 0);
+}
+
+/* The count-th request that the thread of its own has kept. */
+static inline struct peal_request *await_kept(uint32_t count)
+{
+	uint64_t end_ns = peal__deadline_after(PATIENCE_NS);
+
+	while (__atomic_load_n(&served.kept_count, __ATOMIC_ACQUIRE) < count &&
+	       peal__clock_ns() < end_ns)
+		sleep_ns(PEAL__NS_PER_MS);
+	assert_true(__atomic_load_n(&served.kept_count, __ATOMIC_ACQUIRE) >=
+	            count);
+	return served.kept[count - 1];
 }
 
 /* Serve until nothing is left to do. */

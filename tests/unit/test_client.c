@@ -299,6 +299,7 @@ static void server_that_waits_for_room_is_rung(void **state)
 static void cancel_leaves_the_id_in_the_segment(void **state)
 {
 	struct peal_client *client;
+	const struct peal__slot *slot;
 	struct peal_message answer;
 	uint64_t id;
 
@@ -308,8 +309,8 @@ static void cancel_leaves_the_id_in_the_segment(void **state)
 	id = send_request(client, "keep");
 	expect_answer(client, "echo", "echo");
 	assert_int_equal(peal_client_cancel(client, id), 0);
-	assert_int_equal(
-		server.slot->segment->cancelled[id % PEAL__CANCEL_COUNT], id);
+	slot = __atomic_load_n(&server.slot, __ATOMIC_ACQUIRE);
+	assert_int_equal(slot->segment->cancelled[id % PEAL__CANCEL_COUNT], id);
 	send_request(client, "let go");
 	assert_int_equal(peal_client_recv(client, PATIENCE_NS, &answer), 0);
 	assert_int_equal(peal_client_recv(client, PATIENCE_NS, &answer), 0);

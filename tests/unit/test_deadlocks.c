@@ -16,8 +16,6 @@
 #define LONG_BYTES 900
 
 static struct {
-	pthread_t thread;
-	int result;
 	uint32_t cancelled_count, begun_count;
 	uint32_t answered_count;
 	int answer_error;
@@ -25,26 +23,16 @@ static struct {
 	uint32_t client_request_count;
 } scene;
 
-static void *run_reactor(void *arg)
-{
-	scene.result = peal_reactor_run(arg);
-	return NULL;
-}
-
 static void start(const struct peal_reactor_options *options)
 {
 	memset(&scene, 0, sizeof(scene));
-	open_reactor(options);
-	assert_int_equal(pthread_create(&scene.thread, NULL, run_reactor,
-	                                served.reactor),
-	                 0);
+	open_in_background(options);
 }
 
 static void stop(void)
 {
 	peal_reactor_stop(served.reactor, SECOND);
-	pthread_join(scene.thread, NULL);
-	assert_int_equal(scene.result, 0);
+	join_background();
 	close_reactor();
 }
 
@@ -191,9 +179,8 @@ static void parked_clients_leave_an_idle_server_at_rest(void **state)
 		assert_int_equal(peal_client_close(full), 0);
 		assert_int_equal(peal_client_close(idle), 0);
 		assert_int_equal(peal_client_close(capped), 0);
-		run_until(&served.kept_count, 8);
-		for (uint32_t i = 0; i < served.kept_count; i++)
-			peal_request_drop(served.kept[i]);
+		for (uint32_t i = 1; i <= 8; i++)
+			peal_request_drop(await_kept(i));
 		stop();
 	}
 }
@@ -214,10 +201,9 @@ static void server_at_its_cap_and_in_its_drain_rests(void **state)
 	rests("all are at the cap");
 	peal_reactor_stop(served.reactor, PATIENCE_NS);
 	rests("in its drain");
-	for (uint32_t i = 0; i < 4; i++)
-		peal_reply(served.kept[i], "", 0);
-	pthread_join(scene.thread, NULL);
-	assert_int_equal(scene.result, 0);
+	for (uint32_t i = 1; i <= 4; i++)
+		peal_reply(await_kept(i), "", 0);
+	join_background();
 	close_reactor();
 	assert_int_equal(peal_client_close(client), 0);
 }
@@ -244,10 +230,8 @@ static void server_that_a_signal_has_stopped_rests_in_its_drain(void **state)
 		sleep_ns(20 * MS);
 		assert_int_equal(write(fd, &one, sizeof(one)), sizeof(one));
 		rests("in its drain, by a signal");
-		assert_int_equal(served.kept_count, 1);
-		peal_reply(served.kept[0], "", 0);
-		pthread_join(scene.thread, NULL);
-		assert_int_equal(scene.result, 0);
+		peal_reply(await_kept(1), "", 0);
+		join_background();
 		close_reactor();
 		assert_int_equal(peal_client_close(client), 0);
 		close(fd);
@@ -336,9 +320,9 @@ static void call_to_a_client_whose_requests_are_stalled(void **state)
 		assert_int_equal(peal_client_recv(client, PATIENCE_NS, &answer),
 		                 0);
 	assert_int_equal(scene.client_request_count, 2);
-	assert_int_equal(scene.answer_error, 0);
 	assert_int_equal(peal_client_close(client), 0);
 	stop();
+	assert_int_equal(scene.answer_error, 0);
 }
 
 /* cancel ------------------------------------------------------------------- */

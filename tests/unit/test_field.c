@@ -14,31 +14,19 @@
 #define CLIENT_COUNT 6
 
 static struct {
-	pthread_t thread;
-	int result;
 	uint64_t deadline_ns;
 } scene;
-
-static void *run_reactor(void *arg)
-{
-	scene.result = peal_reactor_run(arg);
-	return NULL;
-}
 
 static void start(const struct peal_reactor_options *options)
 {
 	memset(&scene, 0, sizeof(scene));
-	open_reactor(options);
-	assert_int_equal(pthread_create(&scene.thread, NULL, run_reactor,
-	                                served.reactor),
-	                 0);
+	open_in_background(options);
 }
 
 static void stop(void)
 {
 	peal_reactor_stop(served.reactor, SECOND);
-	pthread_join(scene.thread, NULL);
-	assert_int_equal(scene.result, 0);
+	join_background();
 	close_reactor();
 }
 
@@ -215,7 +203,8 @@ static void stop_ends_a_spin_that_never_sleeps(void **state)
 static void serve_slowly(struct peal_request *request, void *arg)
 {
 	(void)arg;
-	scene.deadline_ns = peal_request_deadline_ns(request);
+	__atomic_store_n(&scene.deadline_ns, peal_request_deadline_ns(request),
+	                 __ATOMIC_RELAXED);
 	sleep_ns(30 * MS);
 	peal_reply(request, NULL, 0);
 }
@@ -233,12 +222,14 @@ static void timeout_does_not_wrap_at_32_bits(void **state)
 	start(&options);
 	client = open_client();
 	assert_int_equal(peal_client_call(client, "x", 1, long_ns, &answer), 0);
-	assert_true(scene.deadline_ns > 3 * SECOND);
+	assert_true(__atomic_load_n(&scene.deadline_ns, __ATOMIC_RELAXED) >
+	            3 * SECOND);
 	assert_int_equal(
 		peal_client_send(client, "x", 1, long_ns, long_ns, NULL), 0);
 	assert_int_equal(peal_client_recv(client, long_ns, &answer), 0);
 	assert_int_equal(answer.kind, PEAL_ANSWERED);
-	assert_true(scene.deadline_ns > 3 * SECOND);
+	assert_true(__atomic_load_n(&scene.deadline_ns, __ATOMIC_RELAXED) >
+	            3 * SECOND);
 	assert_int_equal(peal_client_close(client), 0);
 	stop();
 }
