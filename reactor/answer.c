@@ -117,7 +117,7 @@ static void published(struct peal__running *running)
 	struct peal__peer *peer = running->client;
 
 	running->is_answered = true;
-	peal__peer_publish(peer);
+	peal__peer_publish(peer, PEAL__FRAME_ANSWER);
 	peal__running_settle(running, true);
 	if (peer->is_ordered)
 		advance(peer);

@@ -50,7 +50,7 @@ static int send_now_or_later(struct peal__peer *peer, enum peal__frame type,
 	if (peal__peer_claim(peer, type, id, extension, bytes, &place) == 0) {
 		if (bytes > 0)
 			memcpy(place, data, bytes);
-		peal__peer_publish(peer);
+		peal__peer_publish(peer, type);
 		return 0;
 	}
 	if (peer->queued_bytes + bytes >

@@ -41,8 +41,14 @@ void peal__peers_ring(struct peal_reactor *reactor)
 		struct peal__peer *peer = &reactor->peers[reactor->touched[i]];
 
 		peer->is_touched = false;
-		if (peer->is_open)
-			peal_doorbell_ring(&peer->bell);
+		if (!peer->is_open)
+			continue;
+		peal_doorbell_ring(&peer->bell);
+		/* It may sleep until there is room for a request, and we may
+		 * take none before it has read this. */
+		if (PEAL_UNLIKELY(peer->is_called))
+			peal__drain_wake(peer->slot);
+		peer->is_called = false;
 	}
 	reactor->touched_count = 0;
 }
@@ -65,9 +71,10 @@ int peal__peer_claim(struct peal__peer *peer, enum peal__frame type,
 	                         ret_data);
 }
 
-void peal__peer_publish(struct peal__peer *peer)
+void peal__peer_publish(struct peal__peer *peer, enum peal__frame type)
 {
 	peal_ring_publish(&peer->tx);
+	peer->is_called |= type == PEAL__FRAME_CALL || type == PEAL__FRAME_PUSH;
 	PEAL__HOOK("reactor: published");
 	touch(peer);
 }
@@ -85,7 +92,7 @@ static bool try_to_send(struct peal__peer *peer,
 		return false; /* -EAGAIN: what never fits was refused before */
 	if (outgoing->data_bytes > 0)
 		memcpy(data, outgoing->data, outgoing->data_bytes);
-	peal__peer_publish(peer);
+	peal__peer_publish(peer, outgoing->type);
 	return true;
 }
 

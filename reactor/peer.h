@@ -54,6 +54,7 @@ struct peal__peer {
 	bool is_ordered;
 	bool is_trusted;
 	bool is_touched; /* sent something, not rung yet */
+	bool is_called;  /* sent something that is no answer, not rung yet */
 	uint32_t parked; /* PEAL__PARKED_... */
 	int doom;        /* why it is to be sent away; 0: it is not */
 
@@ -84,8 +85,8 @@ bool peal__peer_send(struct peal__peer *peer, struct peal__outgoing *outgoing);
 int peal__peer_claim(struct peal__peer *peer, enum peal__frame type,
                      uint64_t id, const uint64_t *extension, size_t bytes,
                      void **ret_data);
-/* What was claimed is published; the bell is rung at the end of the turn. */
-void peal__peer_publish(struct peal__peer *peer);
+/* What was claimed, a @type, is published; it is rung at the end of the turn. */
+void peal__peer_publish(struct peal__peer *peer, enum peal__frame type);
 
 /* The largest payload that ever fits, beside an extension. */
 size_t peal__peer_message_max(const struct peal__peer *peer);

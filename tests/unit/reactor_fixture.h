@@ -98,8 +98,8 @@ static inline void on_closed(struct peal_reactor *reactor,
 
 	(void)reactor;
 	(void)peer;
-	it->closed_count++;
 	it->closed_reason = reason;
+	__atomic_fetch_add(&it->closed_count, 1, __ATOMIC_RELEASE);
 }
 
 static inline struct peal_reactor_options usual_options(void)
@@ -142,16 +142,21 @@ static inline void join_background(void)
 	assert_int_equal(background.result, 0);
 }
 
-/* The count-th request that the thread of its own has kept. */
-static inline struct peal_request *await_kept(uint32_t count)
+/* For a reactor that has a thread of its own. */
+static inline void await_word(const uint32_t *word, uint32_t least)
 {
 	uint64_t end_ns = peal__deadline_after(PATIENCE_NS);
 
-	while (__atomic_load_n(&served.kept_count, __ATOMIC_ACQUIRE) < count &&
+	while (__atomic_load_n(word, __ATOMIC_ACQUIRE) < least &&
 	       peal__clock_ns() < end_ns)
 		sleep_ns(PEAL__NS_PER_MS);
-	assert_true(__atomic_load_n(&served.kept_count, __ATOMIC_ACQUIRE) >=
-	            count);
+	assert_true(__atomic_load_n(word, __ATOMIC_ACQUIRE) >= least);
+}
+
+/* The count-th request that such a reactor has kept. */
+static inline struct peal_request *await_kept(uint32_t count)
+{
+	await_word(&served.kept_count, count);
 	return served.kept[count - 1];
 }
 

@@ -179,6 +179,8 @@ static void parked_clients_leave_an_idle_server_at_rest(void **state)
 		assert_int_equal(peal_client_close(full), 0);
 		assert_int_equal(peal_client_close(idle), 0);
 		assert_int_equal(peal_client_close(capped), 0);
+		/* None of the four behind its cap is taken any more. */
+		await_word(&served.closed_count, 3);
 		for (uint32_t i = 1; i <= 8; i++)
 			peal_request_drop(await_kept(i));
 		stop();
@@ -263,6 +265,8 @@ static void call_back(struct peal_request *request, void *arg)
 		return;
 	}
 	scene.kept = request;
+	/* By then its client sleeps. */
+	sleep_ns(20 * MS);
 	if (peal_reactor_call(served.reactor, peal_request_peer(request),
 	                      "are you there?", 14, PATIENCE_NS, hear_answer,
 	                      NULL) != 0)
