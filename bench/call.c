@@ -3,13 +3,10 @@
  * A request there and its answer back, through a reactor and its clients.
  *
  *	first   the client: calls, or keeps @batch requests in flight
- *	second  the server: its handler copies the payload back, inline
+ *	second  the server
  *
  * Any number of other clients may be connected that say nothing.
  */
-#include <peal/client.h>
-#include <peal/reactor.h>
-
 #include "link.h"
 
 struct caller {
@@ -21,66 +18,6 @@ struct caller {
 	uint8_t source[4096];
 	uint8_t target[4096];
 };
-
-static void call_serve(struct peal_request *request, void *arg)
-{
-	size_t bytes;
-	const void *data = peal_request_data(request, &bytes);
-
-	/* A single byte is the last word. */
-	if (bytes == 1)
-		peal_reactor_stop(*(struct peal_reactor **)arg,
-		                  BENCH_PATIENCE_NS);
-	if (peal_reply(request, data, bytes) < 0)
-		peal_request_drop(request);
-}
-
-static int call_second(struct bench_side *side)
-{
-	struct peal_reactor_options options = PEAL_REACTOR_OPTIONS_INIT;
-	struct peal_failure failure = {0};
-	struct peal_reactor *reactor;
-	char path[128];
-	int result;
-
-	bench_full_name(side, "calls", path, sizeof(path));
-	options.name = path;
-	options.on_request = call_serve;
-	options.arg = &reactor;
-	options.spin_mode = side->work->spin_mode;
-	options.client_max = side->work->idle_count + 8;
-	options.ret_failure = &failure;
-	result = peal_reactor_open(&options, &reactor);
-	if (result < 0)
-		return bench_refused(side, result, &failure, "cannot open");
-	bench_meet(side);
-	result = peal_reactor_run(reactor);
-	if (result < 0)
-		return bench_fail(side, result, "serving");
-	bench_meet(side);
-	peal_reactor_close(reactor);
-	return 0;
-}
-
-static int call_connect(struct bench_side *side, uint64_t ring_bytes,
-                        struct peal_client **ret_client)
-{
-	struct peal_client_options options = PEAL_CLIENT_OPTIONS_INIT;
-	struct peal_failure failure = {0};
-	char path[128];
-	int result;
-
-	bench_full_name(side, "calls", path, sizeof(path));
-	options.name = path;
-	options.request_ring_bytes = ring_bytes;
-	options.response_ring_bytes = ring_bytes;
-	options.spin_mode = side->work->spin_mode;
-	options.ret_failure = &failure;
-	result = peal_client_connect(&options, BENCH_PATIENCE_NS, ret_client);
-	if (result < 0)
-		return bench_refused(side, result, &failure, "cannot connect");
-	return 0;
-}
 
 static int call_open(struct bench_side *side, struct caller *caller)
 {
@@ -95,24 +32,20 @@ static int call_open(struct bench_side *side, struct caller *caller)
 	bench_meet(side);
 	/* They are left to the end of this process. */
 	for (uint32_t i = 0; i < side->work->idle_count && result == 0; i++)
-		result = call_connect(side, 1 << 16, &idle);
+		result = bench_client_connect(side, 1 << 16, &idle);
 	if (result == 0)
-		result = call_connect(side, side->work->ring_bytes,
-		                      &caller->client);
+		result = bench_client_connect(side, side->work->ring_bytes,
+		                              &caller->client);
 	return result;
 }
 
 static int call_end(struct bench_side *side, struct caller *caller)
 {
-	struct peal_message answer;
-	int result = peal_client_call(caller->client, caller->source, 1,
-	                              BENCH_PATIENCE_NS, &answer);
+	int result = bench_server_stop(side, caller->client);
 
-	if (result < 0)
-		return bench_fail(side, result, "the last call");
-	bench_meet(side);
-	peal_client_close(caller->client);
-	return 0;
+	if (result == 0)
+		peal_client_close(caller->client);
+	return result;
 }
 
 /* 0, or -errno; -EPROTO when the answer has another size. */
@@ -203,7 +136,7 @@ static int call_deep_first(struct bench_side *side)
 int bench_call(const struct bench_setting *setting,
                const struct bench_work *work, struct bench_result *ret_result)
 {
-	return bench_pair(setting, work, -1, call_first, call_second,
+	return bench_pair(setting, work, -1, call_first, bench_server_second,
 	                  ret_result);
 }
 
@@ -211,6 +144,6 @@ int bench_call_deep(const struct bench_setting *setting,
                     const struct bench_work *work,
                     struct bench_result *ret_result)
 {
-	return bench_pair(setting, work, -1, call_deep_first, call_second,
-	                  ret_result);
+	return bench_pair(setting, work, -1, call_deep_first,
+	                  bench_server_second, ret_result);
 }

@@ -6,7 +6,9 @@
 #ifndef BENCH_LINK_H
 #define BENCH_LINK_H
 
+#include <peal/client.h>
 #include <peal/mpsc.h>
+#include <peal/reactor.h>
 
 #include "limits.h"
 
@@ -26,6 +28,13 @@ int bench_consumer_open(struct bench_side *side, const char *name,
 int bench_producer_attach(struct bench_side *side, const char *name,
                           uint64_t ring_bytes,
                           struct peal_producer **ret_producer);
+
+int bench_client_connect(struct bench_side *side, uint64_t ring_bytes,
+                         struct peal_client **ret_client);
+/* A whole second side: it answers every request with its own bytes. The first
+ * one ends it with the last thing that it asks. */
+bench_side_fn bench_server_second;
+int bench_server_stop(struct bench_side *side, struct peal_client *client);
 
 /* The next message, waited for as the consumer was told to wait. */
 static inline int bench_receive(struct peal_consumer *consumer,
@@ -68,6 +77,9 @@ bench_measure_fn bench_rings_stream; /* bare rings, no bell */
 /* Nanoseconds of a call; calls in a second with @batch in flight. */
 bench_measure_fn bench_call;
 bench_measure_fn bench_call_deep;
+/* Calls in a second of @crowd_count clients; aside: the least of one client's
+ * among the most of one's. */
+bench_measure_fn bench_crowd;
 
 /* Nanoseconds of claim, write and publish; of peek, read and release. */
 bench_measure_fn bench_put_alone;

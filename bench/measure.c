@@ -39,6 +39,16 @@ int bench_pin(int cpu)
 	return sched_setaffinity(0, sizeof(set), &set) != 0 ? -errno : 0;
 }
 
+int bench_unpin(const struct bench_setting *setting)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET((size_t)setting->cpu[0], &set);
+	CPU_SET((size_t)setting->cpu[1], &set);
+	return sched_setaffinity(0, sizeof(set), &set) != 0 ? -errno : 0;
+}
+
 int bench_usable_cpus(int *ret_cpus, int cpu_max)
 {
 	cpu_set_t set;

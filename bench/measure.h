@@ -48,11 +48,13 @@ struct bench_work {
 	uint32_t batch;
 	uint32_t percentile; /* 0: the median of blocks */
 	uint32_t idle_count;
+	uint32_t crowd_count; /* clients that ask at once */
 	uint32_t spin_mode;
 	enum bench_poll poll;
 	bool by_word;  /* of a bare copy: see copy.c */
 	bool sleeps;   /* both sides are to be asleep when they are rung */
 	bool same_cpu; /* both processes on the first processor */
+	bool is_loose; /* all go where the scheduler puts them */
 };
 
 static inline uint64_t bench_now_ns(void)
@@ -123,6 +125,8 @@ void bench_busy(void);
 
 /* Stay on @cpu. 0 or -errno. */
 int bench_pin(int cpu);
+/* To both processors of the setting. */
+int bench_unpin(const struct bench_setting *setting);
 
 /* The processors that this process may use, at most @cpu_max, and how many. */
 int bench_usable_cpus(int *ret_cpus, int cpu_max);

@@ -124,6 +124,8 @@ static void print_row(const struct bench_setting *setting,
 	if (row->work.sleeps)
 		printf("; %.2f sleeps each (limit %.2f)", aside,
 		       mean_aside(outcome, &outcome->limits[0]));
+	else if (row->work.crowd_count > 1)
+		printf("; the least has %.2f of the most", aside);
 	else if (aside >= 0.01 && row->unit != BENCH_NS)
 		printf("; %.2f sleeps in 1000", aside);
 	putchar('\n');

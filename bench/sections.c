@@ -336,6 +336,47 @@ static const struct bench_row call_rows[] = {
 	},
 };
 
+/* crowd ------------------------------------------------------------------- */
+
+#define CROWD(count, loose)                                              \
+	{                                                                \
+		.payload_bytes = 64, .ring_bytes = 1 << 16,              \
+		.spin_mode = PEAL_SPIN_ADAPTIVE, .crowd_count = (count), \
+		.is_loose = (loose),                                     \
+	}
+
+static const struct bench_row crowd_rows[] = {
+	{
+		.what = "8 clients on one processor",
+		.measure = bench_crowd,
+		.work = CROWD(8, false),
+		.unit = BENCH_MESSAGES,
+		.needs_two_cpus = true,
+		.limits = {{"one client there", bench_crowd, CROWD(1, false),
+                            0.9, 0.9}},
+	},
+	{
+		.what = "8 clients wherever they are put",
+		.measure = bench_crowd,
+		.work = CROWD(8, true),
+		.unit = BENCH_MESSAGES,
+		.needs_two_cpus = true,
+		.goal_near = 3e6,
+		.goal_far = 1e6,
+		.limits = {{"one client there", bench_crowd, CROWD(1, true), 0,
+                            0}},
+	},
+	{
+		.what = "2 clients wherever they are put",
+		.measure = bench_crowd,
+		.work = CROWD(2, true),
+		.unit = BENCH_MESSAGES,
+		.needs_two_cpus = true,
+		.limits = {{"one client there", bench_crowd, CROWD(1, true), 0,
+                            0}},
+	},
+};
+
 /* all of them ------------------------------------------------------------ */
 
 const struct bench_section bench_sections[] = {
@@ -349,6 +390,8 @@ const struct bench_section bench_sections[] = {
          publish_rows, COUNT(publish_rows)},
 	{"call", "a request there and its answer back", call_rows,
          COUNT(call_rows)},
+	{"crowd", "more clients than processors, all calling", crowd_rows,
+         COUNT(crowd_rows)},
 	{"idle", "what producers cost that say nothing", idle_rows,
          COUNT(idle_rows)},
 };

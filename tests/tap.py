@@ -2,6 +2,7 @@
 """The Test Anything Protocol: how a script tells the runner about its checks."""
 
 import sys
+import threading
 import traceback
 
 
@@ -11,12 +12,15 @@ class Tap:
     def __init__(self):
         self.count = 0
         self.failures = 0
+        self.lock = threading.Lock()
 
     def line(self, good, name):
-        """One check is done."""
-        self.count += 1
-        self.failures += not good
-        print(f'{"ok" if good else "not ok"} {self.count} - {name}', flush=True)
+        """One check is done; any thread may say so."""
+        with self.lock:
+            self.count += 1
+            self.failures += not good
+            print(f'{"ok" if good else "not ok"} {self.count} - {name}',
+                  flush=True)
 
     def skip(self, name, why):
         """One check cannot be done here."""
