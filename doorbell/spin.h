@@ -126,17 +126,18 @@ peal__spin_try(const struct peal__spin *spin,
                const struct peal__spin_look *look)
 {
 	uint64_t limit_ticks = spin->budget_ticks;
-	int result = peal__spin_until(sleeper, look,
-	                              limit_ticks < spin->settle_ticks
-	                                      ? limit_ticks
-	                                      : spin->settle_ticks);
+	int result;
 
+	if (spin->mode != PEAL__SPIN_ALWAYS && peal__spin_is_vain(look))
+		limit_ticks = 0;
+	result = peal__spin_until(sleeper, look,
+	                          limit_ticks < spin->settle_ticks
+	                                  ? limit_ticks
+	                                  : spin->settle_ticks);
 	if (result != -ETIMEDOUT || limit_ticks <= spin->settle_ticks)
 		return result;
 	if (look->settle != NULL)
 		look->settle(look->object);
-	if (spin->mode != PEAL__SPIN_ALWAYS && peal__spin_is_vain(look))
-		return -ETIMEDOUT;
 	return peal__spin_until(sleeper, look,
 	                        limit_ticks - spin->settle_ticks);
 }

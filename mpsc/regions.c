@@ -59,7 +59,7 @@ int peal__regions_open(struct peal_consumer *consumer, const char *label,
 	consumer->arm_page = consumer->arm_mapping.address;
 	consumer->arm_page->magic = PEAL__ARM_MAGIC;
 	consumer->arm_page->version = PEAL__LAYOUT_VERSION;
-	consumer->arm_page->cpu = -1;
+	consumer->cpu = consumer->arm_page->cpu = -1;
 	consumer->bell_page = consumer->bell_mapping.address;
 	consumer->bell_page->seq = (uint32_t)peal__random();
 	consumer->status = consumer->status_mapping.address;

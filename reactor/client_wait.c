@@ -122,6 +122,15 @@ static void read_fds(struct peal_client *client)
 		errno = saved_errno; /* EAGAIN: it was not that */
 }
 
+/* The server has no time for us now, and others need our processor. */
+static bool is_to_yield(const struct peal_client *client)
+{
+	return client->options.spin_mode != PEAL_SPIN_ALWAYS &&
+	       peal__read_once(
+		       &client->producer->connection.segment->answers.yield) !=
+	               0;
+}
+
 int peal__client_wait(struct peal_client *client,
                       struct peal__spin_limit *limit)
 {
@@ -141,7 +150,9 @@ int peal__client_wait(struct peal_client *client,
 		return -EDEADLK;
 	limit->net_ns = client->unsent == NULL ? PEAL__PRODUCER_NET_NS
 	                                       : LANE_RETRY_NS;
-	result = peal__spin_wait(&client->spin, &client->sleeper, &look, limit);
+	result = peal__spin_wait(is_to_yield(client) ? &client->calm
+	                                             : &client->spin,
+	                         &client->sleeper, &look, limit);
 	if (client->unsent != NULL)
 		peal__upcall_flush(client);
 	if (peal__client_take_wake(client))
@@ -150,6 +161,8 @@ int peal__client_wait(struct peal_client *client,
 		return 0;
 	if (client->options.wait_mode == PEAL_WAIT_FD)
 		read_fds(client);
+	if (PEAL_LIKELY(peal_ring_has_data(&client->rx)))
+		return 0;
 	/* A loss is found by the caller, when the ring is dry. */
 	peal__producer_has_lost(producer, result);
 	return result == -ETIMEDOUT ? result : 0;

@@ -63,6 +63,7 @@ static struct peal_reactor *allocate(const struct peal_reactor_options *known)
 	reactor->short_ticks = peal__ns_to_ticks(SHORT_NS);
 	reactor->brisk_ticks = peal__ns_to_ticks(BRISK_NS);
 	reactor->tiny_ticks = peal__ns_to_ticks(TINY_NS);
+	peal__turns_init(&reactor->turns, known->spin_mode != PEAL_SPIN_NEVER);
 	/* Nothing is known of the handlers: the first ones are not run here. */
 	reactor->mean_ticks = 2 * reactor->short_ticks;
 	reactor->can_dispatch = known->worker_count > 0 ||

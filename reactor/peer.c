@@ -202,7 +202,8 @@ void peal__peer_park(struct peal__peer *peer, uint32_t reason)
 		return;
 	if (peer->parked == 0) {
 		peal__drain_park(peer->reactor->consumer, peer->slot);
-		peer->reactor->stats.parked_count++;
+		peer->reactor->stats.parked_count += reason !=
+		                                     PEAL__PARKED_TURN;
 	}
 	peer->parked |= reason;
 	if (reason != PEAL__PARKED_RESPONSE)
@@ -329,6 +330,7 @@ void peal__peer_closed(void *object, struct peal__slot *slot, int reason)
 	while (peer->first != NULL)
 		done_with(pop(peer), false);
 	peer->parked = 0;
+	peal__turns_leave(peer);
 	peal__answer_drop_all(peer);
 	peal__call_fail_all(peer, reason == -EPROTO ? -EPROTO : -ECONNRESET);
 	if (reactor->options.on_closed != NULL)

@@ -24,6 +24,7 @@
 
 #include "mpsc/server.h"
 #include "reactor/frame.h"
+#include "reactor/turns.h"
 
 struct peal_reactor;
 struct peal__running;
@@ -44,6 +45,7 @@ struct peal__outgoing {
 enum {
 	PEAL__PARKED_CAP = 1 << 0,      /* it has enough in flight */
 	PEAL__PARKED_RESPONSE = 1 << 1, /* it does not read its answers */
+	PEAL__PARKED_TURN = 1 << 2,     /* it is not its turn */
 };
 
 struct peal__peer {
@@ -76,6 +78,7 @@ struct peal__peer {
 	uint64_t parked_ns; /* since when the response ring is full */
 	uint64_t active_ns;
 	uint64_t received_count, looked_count;
+	struct peal__turn_part part;
 };
 
 /* Send @outgoing, or queue it; it is done with when this says so. */

@@ -104,6 +104,7 @@ struct peal_reactor {
 	uint64_t calls_due_ns; /* not later than the first of their deadlines */
 	uint64_t timers_due_ns;
 	uint64_t mean_ticks; /* of handlers, moving */
+	struct peal__turns turns;
 	uint32_t
 		lone_count; /* long inline handlers beside which nothing came */
 	bool is_in_pass;

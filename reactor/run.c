@@ -229,6 +229,8 @@ static void look_at_stop(struct peal_reactor *reactor)
 		/* Relaxed: W3 has acquired it. */
 		stop_ns = peal__read_once(&reactor->stop_ns);
 		reactor->is_draining = true;
+		peal__turns_end(reactor);
+		reactor->turns.holder_max = 0;
 		peal__write_once(&reactor->consumer->refusing, 1);
 		reactor->drain_until_ns =
 			stop_ns == PEAL__NEVER
@@ -310,6 +312,8 @@ static uint32_t pass(struct peal_reactor *reactor)
 			peal__call_take_answers(reactor);
 		if (reactor->queued_count > 0)
 			flush_queues(reactor);
+		if (PEAL_UNLIKELY(peal__turns_are_possible(reactor)))
+			peal__turns_pass(reactor);
 		count += peal__take(reactor);
 		look_at_clock(reactor);
 		if (reactor->doomed_count > 0)
@@ -330,7 +334,8 @@ bool peal__reactor_has_work(void *object)
 	if (peal__completions_has_any(reactor->completions) ||
 	    (has_stop(reactor) &&
 	     (!reactor->is_draining || is_drained(reactor))) ||
-	    (reactor->calling_count > 0 && peal__call_has_answers(reactor)))
+	    (reactor->calling_count > 0 && peal__call_has_answers(reactor)) ||
+	    (reactor->turns.first != NULL && peal__turns_has_waiting(reactor)))
 		return true;
 	for (uint32_t i = 0; left > 0 && i < reactor->options.client_max; i++) {
 		if (reactor->peers[i].first == NULL)
