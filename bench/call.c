@@ -7,6 +7,11 @@
  *
  * Any number of other clients may be connected that say nothing.
  */
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include "link.h"
 
 struct caller {
@@ -15,9 +20,60 @@ struct caller {
 	uint32_t depth;
 	uint32_t in_flight;
 	bool sleeps;
+	pid_t neighbour;
 	uint8_t source[4096];
 	uint8_t target[4096];
 };
+
+/* It works for a while, and as a client it asks each time. So seldom that the
+ * calls it interrupts are fewer than one in a hundred. */
+#define DEAF_BUSY_NS 20000
+#define DEAF_PAUSE_US 980
+
+static _Noreturn void be_beside(struct bench_side *side, pid_t parent)
+{
+	struct peal_client *client = NULL;
+	uint8_t text[1024] = {0};
+	uint64_t begin_ns, id;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != parent ||
+	    (side->work->beside == BENCH_BESIDE_DEAF &&
+	     bench_client_connect(side, 1 << 16, &client) < 0))
+		_exit(1);
+	for (;;) {
+		begin_ns = bench_now_ns();
+		while (bench_now_ns() - begin_ns < DEAF_BUSY_NS)
+			continue;
+		/* Mostly -EAGAIN. */
+		if (client != NULL &&
+		    peal_client_send(client, text, sizeof(text), PEAL_FOREVER,
+		                     0, &id) == -ECONNRESET)
+			_exit(0);
+		usleep(DEAF_PAUSE_US);
+	}
+}
+
+static int start_neighbour(struct bench_side *side, struct caller *caller)
+{
+	pid_t parent = getpid();
+
+	if (side->work->beside == BENCH_BESIDE_NOBODY)
+		return 0;
+	caller->neighbour = fork();
+	if (caller->neighbour == 0)
+		be_beside(side, parent);
+	return caller->neighbour > 0 ? 0
+	                             : bench_fail(side, -errno, "no neighbour");
+}
+
+static void end_neighbour(const struct caller *caller)
+{
+	if (caller->neighbour <= 0)
+		return;
+	kill(caller->neighbour, SIGKILL);
+	waitpid(caller->neighbour, NULL, 0);
+}
 
 static int call_open(struct bench_side *side, struct caller *caller)
 {
@@ -36,13 +92,15 @@ static int call_open(struct bench_side *side, struct caller *caller)
 	if (result == 0)
 		result = bench_client_connect(side, side->work->ring_bytes,
 		                              &caller->client);
-	return result;
+	return result < 0 ? result : start_neighbour(side, caller);
 }
 
 static int call_end(struct bench_side *side, struct caller *caller)
 {
-	int result = bench_server_stop(side, caller->client);
+	int result;
 
+	end_neighbour(caller);
+	result = bench_server_stop(side, caller->client);
 	if (result == 0)
 		peal_client_close(caller->client);
 	return result;

@@ -35,6 +35,13 @@ enum bench_poll {
 	BENCH_POLL_GENTLE, /* one time stamp between two loads */
 };
 
+/* Who is there besides, on the first processor. */
+enum bench_beside {
+	BENCH_BESIDE_NOBODY,
+	BENCH_BESIDE_DEAF,     /* a client that asks and never reads */
+	BENCH_BESIDE_STRANGER, /* a process that takes as much time */
+};
+
 static inline bool bench_has_two_cpus(const struct bench_setting *setting)
 {
 	return setting->cpu[0] != setting->cpu[1];
@@ -46,11 +53,12 @@ struct bench_work {
 	size_t header_bytes; /* of a bare frame: what peal writes besides */
 	uint64_t ring_bytes;
 	uint32_t batch;
-	uint32_t percentile; /* 0: the median of blocks */
+	double percentile; /* 0: the median of blocks */
 	uint32_t idle_count;
 	uint32_t crowd_count; /* clients that ask at once */
 	uint32_t spin_mode;
 	enum bench_poll poll;
+	enum bench_beside beside;
 	bool by_word;  /* of a bare copy: see copy.c */
 	bool sleeps;   /* both sides are to be asleep when they are rung */
 	bool same_cpu; /* both processes on the first processor */

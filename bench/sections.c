@@ -17,11 +17,11 @@
 		.payload_bytes = 64, .ring_bytes = BENCH_RING_BYTES,     \
 		.spin_mode = PEAL_SPIN_ALWAYS, .poll = BENCH_POLL_GENTLE \
 	}
-#define TALK_P99                                                          \
+#define TALK_AT(percent)                                                  \
 	{                                                                 \
 		.payload_bytes = 64, .ring_bytes = BENCH_RING_BYTES,      \
 		.spin_mode = PEAL_SPIN_ALWAYS, .poll = BENCH_POLL_GENTLE, \
-		.percentile = 99                                          \
+		.percentile = (percent)                                   \
 	}
 #define SAME_BYTES "bare ping-pong of the same bytes, in place"
 #define WALKING "bare ping-pong of the same bytes, through a ring"
@@ -52,10 +52,10 @@ static const struct bench_row round_trip_rows[] = {
 	{
 		.what = "producer and consumer, p99, each one timed",
 		.measure = bench_talk,
-		.work = TALK_P99,
+		.work = TALK_AT(99),
 		.needs_two_cpus = true,
 		.limits = {{SAME_BYTES ", p99", bench_limit_frames_in_place,
-                            TALK_P99, 0, 0}},
+                            TALK_AT(99), 0, 0}},
 	},
 };
 
@@ -266,6 +266,12 @@ static const struct bench_row idle_rows[] = {
 		.spin_mode = PEAL_SPIN_ADAPTIVE, .poll = BENCH_POLL_GENTLE, \
 		.idle_count = (count)                                       \
 	}
+#define CALL_BY(whom)                                                       \
+	{                                                                   \
+		.payload_bytes = 64, .ring_bytes = BENCH_RING_BYTES,        \
+		.spin_mode = PEAL_SPIN_ADAPTIVE, .poll = BENCH_POLL_GENTLE, \
+		.percentile = 99, .beside = (whom)                          \
+	}
 #define ONE_CPU                                                      \
 	{                                                            \
 		.payload_bytes = 64, .ring_bytes = BENCH_RING_BYTES, \
@@ -286,10 +292,18 @@ static const struct bench_row call_rows[] = {
 	{
 		.what = "a call, p99, each one timed",
 		.measure = bench_call,
-		.work = TALK_P99,
+		.work = TALK_AT(99),
 		.needs_two_cpus = true,
 		.limits = {{SAME_BYTES ", p99", bench_limit_frames_in_place,
-                            TALK_P99, 0, 0}},
+                            TALK_AT(99), 0, 0}},
+	},
+	{
+		.what = "a call, p99.9, each one timed",
+		.measure = bench_call,
+		.work = TALK_AT(99.9),
+		.needs_two_cpus = true,
+		.limits = {{SAME_BYTES ", p99.9", bench_limit_frames_in_place,
+                            TALK_AT(99.9), 3, 5}},
 	},
 	{
 		.what = "a call to a sleeping server, median",
@@ -325,6 +339,15 @@ static const struct bench_row call_rows[] = {
 		.work = ONE_CPU,
 		.limits = {{"bare futex ping-pong", bench_limit_futex,
                             WAKE(50, true), 0, 0}},
+	},
+	{
+		.what = "a call, p99, beside a client that never reads",
+		.measure = bench_call,
+		.work = CALL_BY(BENCH_BESIDE_DEAF),
+		.needs_two_cpus = true,
+		.limits = {{"the same, beside a process that burns as much",
+                            bench_call, CALL_BY(BENCH_BESIDE_STRANGER), 1.2,
+                            1.2}},
 	},
 	{
 		.what = "a call beside 500 idle clients",
