@@ -125,7 +125,7 @@ static void let_them_write(struct peal_consumer *consumer)
 	uint32_t pauses = consumer->drained_count;
 
 	consumer->drained_count = 0;
-	if (pauses >= 2)
+	if (pauses >= 2 && consumer->owner == NULL)
 		peal__cpu_pause_for(
 			pauses < PEAL__PAUSES_MAX ? pauses : PEAL__PAUSES_MAX);
 }
