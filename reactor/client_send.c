@@ -181,6 +181,22 @@ static uint64_t deadline_of(uint64_t deadline_ns)
 	                                   : peal__deadline_after(deadline_ns);
 }
 
+/* Claimed and written; what is left is to publish it. */
+static int put(struct peal_client *client, const struct outgoing *outgoing,
+               const void *data, uint64_t timeout_ns)
+{
+	uint8_t *to;
+	int error;
+
+	if (peal__client_was_forked(client))
+		return -ESTALE;
+	give_up_claim(client);
+	error = claim(client, outgoing, timeout_ns, &to);
+	if (error == 0 && outgoing->bytes > 0)
+		memcpy(to, data, outgoing->bytes);
+	return error;
+}
+
 int peal_client_send(struct peal_client *client, const void *data, size_t bytes,
                      uint64_t deadline_ns, uint64_t timeout_ns,
                      uint64_t *ret_id)
@@ -188,18 +204,9 @@ int peal_client_send(struct peal_client *client, const void *data, size_t bytes,
 	uint64_t until_ns = deadline_of(deadline_ns);
 	const struct outgoing outgoing = {PEAL__FRAME_REQUEST, bytes, until_ns,
 	                                  until_ns != PEAL__NEVER};
-	uint8_t *to;
-	int error;
+	int error = put(client, &outgoing, data, timeout_ns);
 
-	if (peal__client_was_forked(client))
-		return -ESTALE;
-	give_up_claim(client);
-	error = claim(client, &outgoing, timeout_ns, &to);
-	if (error < 0)
-		return error;
-	if (bytes > 0)
-		memcpy(to, data, bytes);
-	return publish_request(client, ret_id);
+	return error < 0 ? error : publish_request(client, ret_id);
 }
 
 int peal_client_tell(struct peal_client *client, const void *data, size_t bytes,
@@ -207,17 +214,10 @@ int peal_client_tell(struct peal_client *client, const void *data, size_t bytes,
 {
 	const struct outgoing outgoing = {PEAL__FRAME_ONE_WAY, bytes,
 	                                  PEAL__NEVER, false};
-	uint8_t *to;
-	int error;
+	int error = put(client, &outgoing, data, timeout_ns);
 
-	if (peal__client_was_forked(client))
-		return -ESTALE;
-	give_up_claim(client);
-	error = claim(client, &outgoing, timeout_ns, &to);
 	if (error < 0)
 		return error;
-	if (bytes > 0)
-		memcpy(to, data, bytes);
 	peal__producer_publish(client->producer);
 	client->stats.sent_count++;
 	return 0;

@@ -131,6 +131,19 @@ static inline void scene_choose_seed(void)
 
 /* place ------------------------------------------------------------------ */
 
+/* What went wrong first, on a board, for the parent to print; returns -1. */
+static inline int __attribute__((format(printf, 3, 4)))
+scene_fault(char *text, size_t bytes, const char *format, ...)
+{
+	va_list arguments;
+
+	va_start(arguments, format);
+	if (text[0] == '\0')
+		vsnprintf(text, bytes, format, arguments);
+	va_end(arguments);
+	return -1;
+}
+
 static inline void *scene_board(size_t bytes)
 {
 	void *board = mmap(NULL, bytes, PROT_READ | PROT_WRITE,

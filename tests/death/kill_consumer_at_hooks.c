@@ -41,18 +41,7 @@ static struct board *board;
 static uint64_t passing_max = 2;
 static uint32_t wait_mode; /* of everybody in this part */
 
-/* What went wrong first, for the parent to print. */
-static int fault(const char *format, ...)
-{
-	va_list arguments;
-
-	va_start(arguments, format);
-	if (board->fault[0] == '\0')
-		vsnprintf(board->fault, sizeof(board->fault), format,
-		          arguments);
-	va_end(arguments);
-	return 1;
-}
+#define fault(...) scene_fault(board->fault, sizeof(board->fault), __VA_ARGS__)
 
 /* producers' processes --------------------------------------------------- */
 

@@ -41,17 +41,7 @@ struct board {
 static struct board *board;
 static int kill_count = 15;
 
-static int fault(const char *format, ...)
-{
-	va_list arguments;
-
-	va_start(arguments, format);
-	if (board->fault[0] == '\0')
-		vsnprintf(board->fault, sizeof(board->fault), format,
-		          arguments);
-	va_end(arguments);
-	return -1;
-}
+#define fault(...) scene_fault(board->fault, sizeof(board->fault), __VA_ARGS__)
 
 /* server ----------------------------------------------------------------- */
 

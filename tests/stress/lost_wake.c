@@ -63,17 +63,7 @@ static uint64_t message_count = 20000;
 static struct way way;
 static uint32_t sender_count;
 
-static int fault(const char *format, ...)
-{
-	va_list arguments;
-
-	va_start(arguments, format);
-	if (board->fault[0] == '\0')
-		vsnprintf(board->fault, sizeof(board->fault), format,
-		          arguments);
-	va_end(arguments);
-	return 1;
-}
+#define fault(...) scene_fault(board->fault, sizeof(board->fault), __VA_ARGS__)
 
 /* Of the processors we may use the @index-th, or the last there is. */
 static void stay_on_cpu(int index)

@@ -40,17 +40,7 @@ static int mouths[PROCESS_COUNT][2]; /* pipes: who is to speak */
 static uint64_t busy_count = 20000;
 static uint64_t visit_count = 500;
 
-static int fault(const char *format, ...)
-{
-	va_list arguments;
-
-	va_start(arguments, format);
-	if (board->fault[0] == '\0')
-		vsnprintf(board->fault, sizeof(board->fault), format,
-		          arguments);
-	va_end(arguments);
-	return 1;
-}
+#define fault(...) scene_fault(board->fault, sizeof(board->fault), __VA_ARGS__)
 
 /* consumer --------------------------------------------------------------- */
 
