@@ -628,6 +628,23 @@ static void silent_client_is_sent_away_when_asked(void **state)
 	close_reactor();
 }
 
+static void deaf_client_is_sent_away_when_asked(void **state)
+{
+	struct peal_reactor_options options = usual_options();
+	struct raw_client raw;
+
+	(void)state;
+	options.stall_timeout_ns = 20 * PEAL__NS_PER_MS;
+	open_reactor(&options);
+	connect_raw(&raw, 0);
+	for (uint64_t i = 1; raw_ask(&raw, i, "e") == 0; i++)
+		run();
+	run_until(&served.closed_count, 1);
+	assert_int_equal(served.closed_reason, -ETIMEDOUT);
+	raw_close(&raw, false);
+	close_reactor();
+}
+
 static int nested_result;
 
 static void serve_by_asking(struct peal_request *request, void *arg)
@@ -694,6 +711,7 @@ int main(void)
 		TEST(handler_that_calls_its_own_server_is_told),
 		TEST(client_is_sent_away),
 		TEST(silent_client_is_sent_away_when_asked),
+		TEST(deaf_client_is_sent_away_when_asked),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL) != 0;
