@@ -159,8 +159,6 @@ MISTAKES = (
     (('fork', 'kv', 'a\nb'), f"'a?b' {FORK_RULE}"),
     (('fork', 'kv', 'main'), "there is a fork 'main' already"),
     (('fork', 'kv', 'new', 'none'), "there is no fork 'none'"),
-    (('get', 'nobody', 'k'), "no server has the name 'nobody'; "
-     "'shmctl list' shows those there are"),
 )
 
 
@@ -171,6 +169,14 @@ def each_mistake_has_its_sentence():
             code, out, err = here.run('kv', *command)
             assert (code, out, err) == (1, '', f'kv: {sentence}\n'), err
         assert kv(here, 'scan', 'kv') + kv(here, 'forks', 'kv') == 'main\n'
+
+
+@test
+def who_finds_nobody_hears_where_it_was_looked_for():
+    with served() as here:
+        code, out, err = here.run('kv', 'get', 'nobody', 'k')
+        assert (code, out) == (1, '') and err.startswith(
+            f"kv: no server has the name 'nobody' in {here.directory}"), err
 
 
 @test
