@@ -189,7 +189,10 @@ def mistakes_in_a_session_have_theirs():
             'error: no write is open', 'error: no write is open', 'ok',
             'error: a write is open already',
             *['error: a write is open: commit or abort it first'] * 2,
-            *['error: this makes no sense here'] * 4]
+            'error: this takes other words: put KEY VALUE',
+            'error: this takes other words: get KEY',
+            'error: this takes other words: begin',
+            'error: a session has no such word']
         assert session.ask('abort') == 'ok'
         assert session.ask('fork x main') == 'ok'
 
@@ -232,10 +235,19 @@ def kv_says_how_it_is_called():
         for command in ((), ('frobnicate',), ('serve',), ('serve', 'd'),
                         ('serve', '-x', 'd', 'n'), ('get',), ('get', 'kv'),
                         ('put', 'kv', 'k'), ('get', 'kv', '-x', 'k'),
+                        ('serve', '-w', 'x', 'd', 'n'),
+                        ('serve', '-w', '-1', 'd', 'n'),
+                        ('serve', '-w', '1025', 'd', 'n'),
                         ('scan', 'kv', 'a', 'b'), ('bench',)):
             code, out, err = here.run('kv', *command)
             assert code == 2 and out == '', command
-            assert err.startswith('usage: kv serve '), err
+            name = command[0] if command else 'frobnicate'
+            if name == 'frobnicate':
+                assert err.startswith('usage: kv serve '), err
+                assert err.count('\n') == 10, err
+            else:
+                assert err.startswith(f'usage: kv {name} '), err
+                assert err.count('\n') == 1, err
 
 
 # open writes -------------------------------------------------------------
