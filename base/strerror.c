@@ -29,7 +29,8 @@ static const struct {
 	{ENOSYS, "the client has no handler for calls"},
 	{EDEADLK, "the call would wait for itself"},
 	{EADDRINUSE, "a living server already has this name"},
-	{EINVAL, "an argument makes no sense"},
+	{EINVAL,
+         "an argument makes no sense, or this thread or mode may not call it"},
 	{ENOSPC, "no room left in the shared memory file system"},
 	{ENOMEM, "not enough memory"},
 };

@@ -2,8 +2,8 @@
 /*
  * A server inside an epoll loop that is there already, beside a timer and a
  * socket of the program's own: who calls "echo" gets an echo, who connects to
- * the socket is told how many calls and ticks there were. It ends at SIGTERM,
- * and the library starts no thread.
+ * the socket is told how many calls and ticks there were. It ends at SIGTERM or
+ * Ctrl-C, and the library starts no thread.
  *
  *	cc embed_epoll.c $(pkg-config --cflags --libs peal) -o embed_epoll
  *	./embed_epoll ./status & sleep 1; ./echo_client "hello, world"; nc -U ./status
@@ -40,6 +40,7 @@ static int open_reactor(struct peal_reactor **ret_reactor)
 	int error;
 
 	sigemptyset(&signals);
+	sigaddset(&signals, SIGINT);
 	sigaddset(&signals, SIGTERM);
 	sigprocmask(SIG_BLOCK, &signals, NULL);
 	options.name = "echo";
@@ -106,8 +107,13 @@ int main(int argc, char **argv)
 	if (argc != 2)
 		fprintf(stderr, "usage: embed_epoll SOCKET\n");
 	timerfd_settime(timer_fd, 0, &often, NULL);
-	if (listen_fd < 0 || open_reactor(&reactor) < 0 ||
-	    watch(epoll_fd, timer_fd) < 0 || watch(epoll_fd, listen_fd) < 0 ||
+	if (listen_fd < 0)
+		return 1;
+	if (open_reactor(&reactor) < 0) {
+		unlink(argv[1]);
+		return 1;
+	}
+	if (watch(epoll_fd, timer_fd) < 0 || watch(epoll_fd, listen_fd) < 0 ||
 	    watch(epoll_fd, peal_reactor_fd(reactor)) < 0)
 		return 1;
 	do {

@@ -2,7 +2,8 @@
 /*
  * A server inside an io_uring loop, beside a timer and a socket of the
  * program's own: who calls "echo" gets an echo, who connects to the socket is
- * told how many calls and ticks there were, until SIGTERM. No thread is started.
+ * told how many calls and ticks there were, until SIGTERM or Ctrl-C. No thread is
+ * started.
  *
  *	cc embed_io_uring.c $(pkg-config --cflags --libs peal liburing) \
  *		-o embed_io_uring
@@ -13,6 +14,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -41,6 +43,7 @@ static int open_reactor(struct peal_reactor **ret_reactor)
 	int error;
 
 	sigemptyset(&signals);
+	sigaddset(&signals, SIGINT);
 	sigaddset(&signals, SIGTERM);
 	sigprocmask(SIG_BLOCK, &signals, NULL);
 	options.name = "echo";
@@ -63,6 +66,7 @@ static int listen_at(const char *path)
 	if (bind(fd, (struct sockaddr *)&address, sizeof(address)) == 0 &&
 	    listen(fd, 16) == 0)
 		return fd;
+	perror(path);
 	return -1;
 }
 
@@ -108,12 +112,19 @@ int main(int argc, char **argv)
 	int fds[KIND_COUNT] = {-1, -1, argc == 2 ? listen_at(argv[1]) : -1};
 	struct io_uring_cqe *cqe;
 	struct io_uring ring;
+	int error;
 
 	if (argc != 2)
 		fprintf(stderr, "usage: embed_io_uring SOCKET\n");
-	if (fds[GUEST] < 0 || open_reactor(&reactor) < 0 ||
-	    io_uring_queue_init(8, &ring, 0) < 0)
+	if (fds[GUEST] < 0)
 		return 1;
+	error = open_reactor(&reactor);
+	if (error == 0 && (error = io_uring_queue_init(8, &ring, 0)) < 0)
+		fprintf(stderr, "embed_io_uring: %s\n", strerror(-error));
+	if (error < 0) {
+		unlink(argv[1]);
+		return 1;
+	}
 	fds[BELL] = peal_reactor_fd(reactor);
 	for (uint64_t kind = 0; kind < KIND_COUNT; kind++)
 		ask_for(&ring, kind, fds[kind]);

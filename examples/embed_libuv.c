@@ -2,7 +2,7 @@
 /*
  * A server inside a libuv loop, beside a timer and a pipe of the program's own:
  * who calls "echo" gets an echo, who connects to the pipe is told how many
- * calls and ticks there were, until SIGTERM. No thread is started.
+ * calls and ticks there were, until SIGTERM or Ctrl-C. No thread is started.
  *
  *	uv_prepare  peal_reactor_prepare(): with work at hand uv_idle keeps
  *	            the loop from sleeping, else uv_timer bounds the sleep
@@ -103,9 +103,10 @@ int main(int argc, char **argv)
 	uv_prepare_t before;
 	uv_check_t after;
 	uv_poll_t bell;
-	uv_signal_t signal;
+	uv_signal_t terminate, interrupt;
 	uv_timer_t tick;
 	uv_pipe_t listener;
+	int error;
 
 	options.name = "echo";
 	options.on_request = echo;
@@ -124,17 +125,22 @@ int main(int argc, char **argv)
 	uv_idle_init(loop, &busy);
 	uv_timer_init(loop, &bound);
 	uv_timer_init(loop, &tick);
-	uv_signal_init(loop, &signal);
+	uv_signal_init(loop, &terminate);
+	uv_signal_init(loop, &interrupt);
 	uv_pipe_init(loop, &listener, 0);
-	if (uv_poll_init(loop, &bell, peal_reactor_fd(reactor)) < 0 ||
-	    uv_pipe_bind(&listener, argv[1]) < 0 ||
-	    uv_listen((uv_stream_t *)&listener, 16, on_guest) < 0)
+	uv_poll_init(loop, &bell, peal_reactor_fd(reactor));
+	if ((error = uv_pipe_bind(&listener, argv[1])) < 0 ||
+	    (error = uv_listen((uv_stream_t *)&listener, 16, on_guest)) < 0) {
+		fprintf(stderr, "%s: %s\n", argv[1], uv_strerror(error));
+		peal_reactor_close(reactor);
 		return 1;
+	}
 	uv_prepare_start(&before, before_sleep);
 	uv_check_start(&after, after_sleep);
 	uv_poll_start(&bell, UV_READABLE, on_poll);
 	uv_timer_start(&tick, on_timer, 100, 100);
-	uv_signal_start(&signal, on_signal, SIGTERM);
+	uv_signal_start(&terminate, on_signal, SIGTERM);
+	uv_signal_start(&interrupt, on_signal, SIGINT);
 	uv_run(loop, UV_RUN_DEFAULT);
 	unlink(argv[1]);
 	return peal_reactor_close(reactor);

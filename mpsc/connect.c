@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -14,6 +15,8 @@
 #include "mpsc/name.h"
 #include "shm/pass.h"
 
+#define NOBODY \
+	"no server has the name '%.64s'%s; 'shmctl list' shows those there are"
 #define BACKLOG_RETRY_NS (2 * PEAL__NS_PER_MS)
 
 /* Connect to one path; a full backlog is tried again until the deadline. */
@@ -37,6 +40,30 @@ static int connect_path(int fd, const char *path, uint64_t deadline_ns)
 	}
 }
 
+/* Nobody is there; and in which directories, if there is room to say it: who
+ * looks in another one than the server finds nobody. */
+static int refuse_name(const char *name, struct peal_failure *failure)
+{
+	char where[PEAL__NAME_DIRECTORY_MAX * (PEAL__PATH_BYTES + 4)] = "";
+	char path[PEAL__PATH_BYTES], next[PEAL__PATH_BYTES] = "";
+	size_t used = 0;
+	bool more = peal__name_directory(0, path) == 0;
+
+	for (unsigned int i = 0; more; i++) {
+		more = peal__name_directory(i + 1, next) == 0;
+		used += (size_t)snprintf(where + used, sizeof(where) - used,
+		                         "%s%s",
+		                         i == 0 ? " in "
+		                         : more ? ", "
+		                                : " or ",
+		                         path);
+		strcpy(path, next);
+	}
+	if (sizeof(NOBODY) + strlen(name) + used > sizeof(failure->text))
+		where[0] = '\0';
+	return peal__fail(failure, -ECONNREFUSED, NOBODY, name, where);
+}
+
 static int refuse(int error, const char *name, struct peal_failure *failure)
 {
 	switch (error) {
@@ -47,10 +74,7 @@ static int refuse(int error, const char *name, struct peal_failure *failure)
 			return peal__fail(failure, -ECONNREFUSED,
 			                  "no server listens at '%.108s'",
 			                  name);
-		return peal__fail(failure, -ECONNREFUSED,
-		                  "no server has the name '%.60s'; 'shmctl "
-		                  "list' shows those there are",
-		                  name);
+		return refuse_name(name, failure);
 	case -EACCES:
 	case -EPERM:
 		return peal__fail(failure, -EACCES,
@@ -165,8 +189,9 @@ int peal__exchange(int fd, union peal__packet *packet, size_t bytes,
 	got = receive(fd, packet, deadline_ns, fds, fd_count);
 	if (got == -ETIMEDOUT)
 		return peal__fail(failure, got,
-		                  "the server does not answer: it is stopped, "
-		                  "or does not dispatch");
+		                  "the server does not answer in time: it is "
+		                  "stopped, does not dispatch, or the timeout "
+		                  "is too short");
 	if (got < 0)
 		return peal__fail(failure, got,
 		                  "the server closed the connection: %s",

@@ -3,6 +3,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/epoll.h>
+#include <unistd.h>
 
 #include "base/failure.h"
 #include "base/options.h"
@@ -12,6 +14,21 @@
 #define WORKER_MAX 1024
 #define IN_FLIGHT_MAX (UINT64_C(1) << 20)
 #define IN_FLIGHT_PER_CLIENT_MAX (UINT64_C(1) << 16)
+
+/* A file or /dev/null cannot, and would only be told when clients are let in.
+ * Whatever else fails here is told there as well. */
+static bool can_be_waited_for(int fd)
+{
+	struct epoll_event event = {.events = EPOLLIN};
+	int epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	bool can = epoll_fd < 0 ||
+	           epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &event) == 0 ||
+	           errno != EPERM;
+
+	if (epoll_fd >= 0)
+		close(epoll_fd);
+	return can;
+}
 
 static int check(const struct peal_reactor_options *known)
 {
@@ -53,6 +70,12 @@ static int check(const struct peal_reactor_options *known)
 		return peal__fail(failure, -EINVAL,
 		                  "options.stop_signals_fd is %d, which is no "
 		                  "open descriptor; -1 is none",
+		                  known->stop_signals_fd);
+	if (known->stop_signals_fd >= 0 &&
+	    !can_be_waited_for(known->stop_signals_fd))
+		return peal__fail(failure, -EINVAL,
+		                  "options.stop_signals_fd is %d, which is no "
+		                  "signalfd; -1 is none",
 		                  known->stop_signals_fd);
 	return 0;
 }

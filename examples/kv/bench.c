@@ -403,10 +403,10 @@ int bench_command(int argc, char **argv)
 		else if (option == 'm' && atoi(optarg) > 0)
 			bench.cell_ns = (uint64_t)atoi(optarg) * 1000000;
 		else
-			return usage();
+			return usage("bench");
 	}
 	if (argc - optind != 1)
-		return usage();
+		return usage("bench");
 	bench.name = argv[optind];
 	strcpy(bench.directory, "/tmp/kv-bench.XXXXXX");
 	if (mkdtemp(bench.directory) == NULL) {

@@ -291,19 +291,20 @@ static const struct {
 	int (*run)(struct session *session, char **arguments);
 	int argument_min, argument_max;
 	bool says_ok;
+	const char *arguments; /* in a session */
 } words[] = {
 	/* clang-format off */
-	{"get", get, 1, 1, false},
-	{"put", put, 2, 2, true},
-	{"delete", delete, 1, 1, true},
-	{"scan", scan, 0, 1, true},
-	{"begin", begin, 0, 0, true},
-	{"commit", commit, 0, 0, true},
-	{"abort", abort_write, 0, 0, true},
-	{"forks", forks, 0, 0, true},
-	{"fork", make_fork, 1, 2, true},
-	{"load", load, 0, 1, false},
-	{"session", talk, 0, 0, false},
+	{"get", get, 1, 1, false, " KEY"},
+	{"put", put, 2, 2, true, " KEY VALUE"},
+	{"delete", delete, 1, 1, true, " KEY"},
+	{"scan", scan, 0, 1, true, " [PREFIX]"},
+	{"begin", begin, 0, 0, true, ""},
+	{"commit", commit, 0, 0, true, ""},
+	{"abort", abort_write, 0, 0, true, ""},
+	{"forks", forks, 0, 0, true, ""},
+	{"fork", make_fork, 1, 2, true, " NEW [FROM]"},
+	{"load", load, 0, 1, false, NULL},
+	{"session", talk, 0, 0, false, NULL},
 	/* clang-format on */
 };
 #define WORD_COUNT (sizeof(words) / sizeof(words[0]))
@@ -332,10 +333,15 @@ static int talk_line(struct session *session, char *line)
 
 		arguments[count] = strsep(&rest, is_last ? "" : " ");
 	}
-	if (i == SESSION_WORD_COUNT || count < words[i].argument_min ||
-	    rest != NULL) {
+	if (i == SESSION_WORD_COUNT) {
 		snprintf(session->text, sizeof(session->text),
-		         "this makes no sense here");
+		         "a session has no such word");
+		return -1;
+	}
+	if (count < words[i].argument_min || rest != NULL) {
+		snprintf(session->text, sizeof(session->text),
+		         "this takes other words: %s%s", words[i].name,
+		         words[i].arguments);
 		return -1;
 	}
 	if (words[i].run(session, arguments) < 0)
@@ -370,24 +376,25 @@ int client_command(int argc, char **argv)
 	struct peal_client_options options = PEAL_CLIENT_OPTIONS_INIT;
 	struct session session = {.fork = KV_MAIN};
 	struct peal_failure failure;
-	size_t i = find_word(argv[0], WORD_COUNT);
+	const char *command = argv[0];
+	size_t i = find_word(command, WORD_COUNT);
 	int option, count, error;
 
 	if (argc < 2)
-		return usage();
+		return usage(command);
 	options.name = argv[1];
 	options.ret_failure = &failure;
 	/* From the name on: getopt() takes it for the program's. */
 	argc--, argv++;
 	while ((option = getopt(argc, argv, "+f:")) != -1) {
 		if (option != 'f')
-			return usage();
+			return usage(command);
 		session.fork = optarg;
 	}
 	count = argc - optind;
 	if (i == WORD_COUNT || count < words[i].argument_min ||
 	    count > words[i].argument_max)
-		return usage();
+		return usage(command);
 	if (peal_client_connect(&options, PATIENCE_NS, &session.client) < 0) {
 		fprintf(stderr, "kv: %s\n", failure.text);
 		return 1;

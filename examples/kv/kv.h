@@ -163,7 +163,10 @@ int serve_command(int argc, char **argv);
 int client_command(int argc, char **argv);
 int bench_command(int argc, char **argv);
 
-/* How kv is called; 2. */
-int usage(void);
+/* How one command is called, or, of NULL, all of them; 2. */
+int usage(const char *command);
+
+/* A whole number of at most @most, or UINT32_MAX. */
+uint32_t parse_count(const char *text, uint32_t most);
 
 #endif

@@ -3,6 +3,7 @@
 
 #include <getopt.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const struct {
@@ -27,13 +28,28 @@ static const struct {
          "compare peal with a socket and with no server"},
 };
 
-int usage(void)
+int usage(const char *command)
 {
-	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
-		fprintf(stderr, "%s kv %-7s %-28s %s\n",
-		        i == 0 ? "usage:" : "      ", commands[i].name,
+	const char *head = "usage:";
+
+	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
+		if (command != NULL && strcmp(commands[i].name, command) != 0)
+			continue;
+		fprintf(stderr, "%s kv %-7s %-28s %s\n", head, commands[i].name,
 		        commands[i].arguments, commands[i].about);
+		head = "      ";
+	}
 	return 2;
+}
+
+uint32_t parse_count(const char *text, uint32_t most)
+{
+	char *end;
+	unsigned long value = strtoul(text, &end, 10);
+
+	return *text < '0' || *text > '9' || *end != '\0' || value > most
+	               ? UINT32_MAX
+	               : (uint32_t)value;
 }
 
 int main(int argc, char **argv)
@@ -42,5 +58,5 @@ int main(int argc, char **argv)
 	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
 		if (argc > 1 && strcmp(argv[1], commands[i].name) == 0)
 			return commands[i].run(argc - 1, argv + 1);
-	return usage();
+	return usage(NULL);
 }

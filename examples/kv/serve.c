@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #define DRAIN_NS UINT64_C(1000000000)
+#define WORKER_MAX 1024
 
 /* For answers that are put together; each thread answers one at a time. */
 static _Thread_local uint8_t room[KV_PAIRS_MAX];
@@ -155,12 +156,12 @@ int serve_command(int argc, char **argv)
 		if (option == 'n')
 			store_options.is_volatile = true;
 		else if (option == 'w')
-			options.worker_count = (uint32_t)atoi(optarg);
+			options.worker_count = parse_count(optarg, WORKER_MAX);
 		else
-			return usage();
+			return usage("serve");
 	}
-	if (argc - optind != 2)
-		return usage();
+	if (argc - optind != 2 || options.worker_count > WORKER_MAX)
+		return usage("serve");
 	store_options.directory = argv[optind];
 	options.name = argv[optind + 1];
 	options.stop_signals_fd = take_signals();

@@ -70,8 +70,8 @@ struct peal_client_options {
 	uint64_t response_ring_bytes; /* likewise */
 	uint32_t order;               /* PEAL_ORDERED or PEAL_UNORDERED */
 	uint32_t wait_mode;           /* PEAL_WAIT_FUTEX or PEAL_WAIT_FD */
-	uint32_t spin_mode;
-	uint64_t spin_ns;   /* budget, at most 50,000; 50,000 */
+	uint32_t spin_mode;           /* PEAL_SPIN_ADAPTIVE, ... */
+	uint64_t spin_ns;             /* budget, at most 50,000; 50,000 */
 	uint32_t reconnect; /* 1: the call after a loss connects again */
 	struct peal_failure *ret_failure; /* or NULL */
 };
@@ -83,7 +83,8 @@ struct peal_client_options {
 /* clang-format on */
 
 /*
- * Connect to the reactor of that name. 0, or the errors of
+ * Connect to the reactor of that name. @timeout_ns is for its answer: when
+ * nobody has the name that is -ECONNREFUSED at once. 0, or the errors of
  * peal_producer_attach(); ret_failure says it in a sentence.
  */
 PEAL_API PEAL_MUST_CHECK int

@@ -227,9 +227,9 @@ struct peal_producer_options {
 	const char *name;    /* as the consumer's; also tried in /run/peal */
 	uint64_t ring_bytes; /* a power of two; 0: what the server gives */
 	uint32_t wait_mode;  /* PEAL_WAIT_FUTEX or PEAL_WAIT_FD */
-	uint32_t spin_mode;
-	uint64_t spin_ns;   /* budget, at most 50,000; 50,000 */
-	uint32_t reconnect; /* 1: the call after -ECONNRESET attaches again */
+	uint32_t spin_mode;  /* PEAL_SPIN_ADAPTIVE, ... */
+	uint64_t spin_ns;    /* budget, at most 50,000; 50,000 */
+	uint32_t reconnect;  /* 1: the call after -ECONNRESET attaches again */
 	struct peal_failure *ret_failure; /* or NULL */
 };
 /* clang-format off */
@@ -240,6 +240,7 @@ struct peal_producer_options {
 
 /*
  * Attach to the consumer of that name; the ring is mapped when it returns.
+ * @timeout_ns is for the consumer's answer, not for its coming up.
  *
  * 0, or -EINVAL, -ECONNREFUSED (no server has this name), -EACCES (not
  * allowed), -EBUSY (a cap is reached), -EMSGSIZE (ring_bytes beyond what the

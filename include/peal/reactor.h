@@ -152,7 +152,8 @@ peal_reactor_open(const struct peal_reactor_options *options,
 
 /*
  * Serve until peal_reactor_stop(). 0 when all that was taken has been answered,
- * -ETIMEDOUT when the drain's bound ended it.
+ * -ETIMEDOUT when the drain's bound ended it, -EDEADLK inside a handler or a
+ * callback; so are run_once, prepare and dispatch.
  */
 PEAL_API int peal_reactor_run(struct peal_reactor *reactor);
 
@@ -262,7 +263,8 @@ PEAL__END_SAME_NAME
  * Close: the name is free, clients get -ESHUTDOWN. Requests that are open and
  * whose handlers have ended are dropped: do not reply to them any more. NULL
  * is fine. 0, or -EBUSY: a handler still runs, everything stays valid; let it
- * end and call again.
+ * end and call again; or -EDEADLK: inside a handler or a callback. Not while
+ * another thread runs the reactor: stop it and join that thread first.
  */
 PEAL_API int peal_reactor_close(struct peal_reactor *reactor);
 

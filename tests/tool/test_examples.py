@@ -7,6 +7,7 @@
 
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -178,7 +179,33 @@ def check_embed(program):
         threads = list(Path(f'/proc/{server.pid}/task').iterdir())
         assert len(threads) == 1, 'it has more threads than its own'
         check_sleeps(server)
+        check_refusals(here, program)
         assert here.stop(server) == (0, '', '')
+        assert list(here.directory.iterdir()) == [], 'files are left'
+    check_interrupt(program)
+
+
+def check_refusals(here, program):
+    """A name or a socket that is taken is told, and nothing is left of it."""
+    code, out, err = here.run(program, str(here.directory / 'other'))
+    assert (code, out) == (1, '') and 'already has the name' in err, err
+    assert not (here.directory / 'other').exists(), 'its socket is left'
+    with place() as there:
+        status = there.directory / 'status'
+        status.touch()
+        code, out, err = there.run(program, str(status))
+        assert (code, out) == (1, '') and 'already in use' in err, err
+        assert list(there.directory.iterdir()) == [status], 'files are left'
+
+
+def check_interrupt(program):
+    """Ctrl-C ends it as SIGTERM does."""
+    with place() as here:
+        server = here.start_server('echo', program,
+                                   str(here.directory / 'status'))
+        assert here.run('echo_client', 'ready?') == (0, 'ready?\n', '')
+        server.send_signal(signal.SIGINT)
+        assert here.finish(server) == (0, '', '')
         assert list(here.directory.iterdir()) == [], 'files are left'
 
 

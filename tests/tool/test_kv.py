@@ -159,8 +159,6 @@ MISTAKES = (
     (('fork', 'kv', 'a\nb'), f"'a?b' {FORK_RULE}"),
     (('fork', 'kv', 'main'), "there is a fork 'main' already"),
     (('fork', 'kv', 'new', 'none'), "there is no fork 'none'"),
-    (('get', 'nobody', 'k'), "no server has the name 'nobody'; "
-     "'shmctl list' shows those there are"),
 )
 
 
@@ -174,6 +172,14 @@ def each_mistake_has_its_sentence():
 
 
 @test
+def who_finds_nobody_hears_where_it_was_looked_for():
+    with served() as here:
+        code, out, err = here.run('kv', 'get', 'nobody', 'k')
+        assert (code, out) == (1, '') and err.startswith(
+            f"kv: no server has the name 'nobody' in {here.directory}"), err
+
+
+@test
 def mistakes_in_a_session_have_theirs():
     lines = ('commit', 'abort', 'begin', 'begin', 'fork x', 'fork x main',
              'put x', 'get', 'begin now', 'load')
@@ -183,7 +189,10 @@ def mistakes_in_a_session_have_theirs():
             'error: no write is open', 'error: no write is open', 'ok',
             'error: a write is open already',
             *['error: a write is open: commit or abort it first'] * 2,
-            *['error: this makes no sense here'] * 4]
+            'error: this takes other words: put KEY VALUE',
+            'error: this takes other words: get KEY',
+            'error: this takes other words: begin',
+            'error: a session has no such word']
         assert session.ask('abort') == 'ok'
         assert session.ask('fork x main') == 'ok'
 
@@ -226,10 +235,19 @@ def kv_says_how_it_is_called():
         for command in ((), ('frobnicate',), ('serve',), ('serve', 'd'),
                         ('serve', '-x', 'd', 'n'), ('get',), ('get', 'kv'),
                         ('put', 'kv', 'k'), ('get', 'kv', '-x', 'k'),
+                        ('serve', '-w', 'x', 'd', 'n'),
+                        ('serve', '-w', '-1', 'd', 'n'),
+                        ('serve', '-w', '1025', 'd', 'n'),
                         ('scan', 'kv', 'a', 'b'), ('bench',)):
             code, out, err = here.run('kv', *command)
             assert code == 2 and out == '', command
-            assert err.startswith('usage: kv serve '), err
+            name = command[0] if command else 'frobnicate'
+            if name == 'frobnicate':
+                assert err.startswith('usage: kv serve '), err
+                assert err.count('\n') == 10, err
+            else:
+                assert err.startswith(f'usage: kv {name} '), err
+                assert err.count('\n') == 1, err
 
 
 # open writes -------------------------------------------------------------

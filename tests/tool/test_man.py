@@ -119,6 +119,10 @@ def check_programs(tap, page):
         good = all([build(*pair) for pair in zip(texts, built)])
         if good:
             printed = run_all(built, names)
+            if page.name == 'peal_observer.3':
+                # It looks into /run/peal as well: whoever serves there.
+                printed = [re.sub(r'(?m)^[\w.-]+: \d+ messages\n', '', text)
+                           for text in printed]
             expected = [PRINTS[page.name, i] for i in range(len(built))]
             good = printed == expected
             if not good:

@@ -404,6 +404,7 @@ def name_that_cannot_be_one_is_exit_code_one_and_printed_plainly():
                      '%s%n', 'caf\xe9'):
             out, err = shmctl('stat', '--', name, code=1)
             assert out == '' and err.count('\n') == 1, err
+            assert 'options.' not in err, err
 
 
 @test

@@ -34,12 +34,24 @@ static void attach_to_nobody_is_refused(void **state)
 	char path[100];
 
 	(void)state;
-	assert_turned_away(&options, -ECONNREFUSED, "words");
+	/* And in which directories: the server's may be another one. */
+	snprintf(path, sizeof(path), "the name 'words' in %s",
+	         own.directory.path);
+	assert_turned_away(&options, -ECONNREFUSED, path);
 	snprintf(path, sizeof(path), "%s/words", own.directory.path);
 	options.name = path;
 	assert_turned_away(&options, -ECONNREFUSED, path);
 	options.name = "/not/there/at/all";
 	assert_turned_away(&options, -ECONNREFUSED, options.name);
+	/* Where that is too much for one sentence it is left out whole. */
+	options.name = "words";
+	memset(path, 'd', sizeof(path));
+	path[0] = '/';
+	path[90] = '\0';
+	setenv("PEAL_RUNTIME_DIR", path, 1);
+	assert_turned_away(&options, -ECONNREFUSED,
+	                   "the name 'words'; 'shmctl list' shows");
+	setenv("PEAL_RUNTIME_DIR", own.directory.path, 1);
 }
 
 static void attach_to_what_a_dead_server_left_is_refused(void **state)

@@ -3,6 +3,9 @@
  * Every option of a reactor: nonsense is -EINVAL and named, and what is taken
  * serves a request and ends, however odd.
  */
+#include <fcntl.h>
+#include <unistd.h>
+
 #include "tests/unit/reactor_fixture.h"
 
 struct field {
@@ -103,6 +106,21 @@ static void nonsense_is_einval_and_named(void **state)
 			         (unsigned long long)rows[i].value,
 			         own.failure.text);
 	}
+}
+
+/* 0 of a struct that was zeroed is as often /dev/null or a file. */
+static void what_is_no_signalfd_is_einval_and_named(void **state)
+{
+	struct peal_reactor_options options = usual_options();
+	struct peal_reactor *reactor = NULL;
+
+	(void)state;
+	options.stop_signals_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	assert_true(options.stop_signals_fd >= 0);
+	assert_int_equal(peal_reactor_open(&options, &reactor), -EINVAL);
+	close(options.stop_signals_fd);
+	assert_null(reactor);
+	assert_non_null(strstr(own.failure.text, "no signalfd"));
 }
 
 static int refuse(void (*run_it)(void *work), void *work, void *arg)
@@ -215,13 +233,14 @@ static void as_many_workers_as_may_be_are_started_and_ended(void **state)
 	options.worker_count = 1024;
 	open_reactor(&options);
 	serve_one(served.reactor);
-	assert_int_equal(peal_reactor_close(served.reactor), 0);
+	close_reactor();
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(nonsense_is_einval_and_named),
+		TEST(what_is_no_signalfd_is_einval_and_named),
 		TEST(what_does_not_go_together_is_einval),
 		TEST(whatever_is_taken_serves_and_ends),
 		TEST(as_many_workers_as_may_be_are_started_and_ended),

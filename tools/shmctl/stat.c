@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #include "shmctl.h"
@@ -326,6 +327,7 @@ static int look_on(const struct request *request,
 
 int stat_run(const struct request *request)
 {
+	static const char field[] = "options."; /* of a program, not of ours */
 	struct peal_failure failure;
 	struct peal_observer *observer;
 	int error, code;
@@ -334,7 +336,10 @@ int stat_run(const struct request *request)
 	                           &observer);
 	if (error == -EINVAL) {
 		print_error("no server can have the name '%s': %s",
-		            request->name, failure.text);
+		            request->name,
+		            strncmp(failure.text, field, strlen(field)) == 0
+		                    ? failure.text + strlen(field)
+		                    : failure.text);
 		return SHMCTL_FAILED;
 	}
 	if (error < 0) {
