@@ -339,7 +339,7 @@ static void leave(struct peal_reactor *reactor, uint64_t now)
 void peal__turns_pass(struct peal_reactor *reactor)
 {
 	struct peal__turns *turns = &reactor->turns;
-	bool are_on = turns->first != NULL;
+	bool are_on = turns->first != NULL || turns->leaving != NULL;
 	/* What was read for the last answer will do while there are none. */
 	uint64_t now = are_on ? peal__cpu_ticks() : reactor->touched_ticks;
 
@@ -349,6 +349,6 @@ void peal__turns_pass(struct peal_reactor *reactor)
 			leave(reactor, now);
 		join(reactor, now);
 	}
-	if (turns->first != NULL)
+	if (turns->first != NULL || turns->leaving != NULL)
 		pass_turns_on(reactor, now);
 }

@@ -566,6 +566,36 @@ static void server_does_not_sleep_while_a_waiting_one_has_asked(void **state)
 	close_turns(CROWD);
 }
 
+/* found ------------------------------------------------------------------- */
+
+/* There was nobody left to wait, so nobody ended the turn of the one. */
+static void turns_that_overlap_end_though_nobody_else_waits(void **state)
+{
+	struct peal_reactor_options options = usual_options();
+	uint32_t holder;
+
+	(void)state;
+	open_turns_with(&options, 2);
+	begin_turns_of(2);
+	holder = holder_among(2);
+	hear_all(holder);
+	if (!stay_with_all_clients(2)) {
+		close_turns(2);
+		CHECK_SKIP("this process may not be pinned");
+	}
+	turns()->wake_ticks = 0;
+	pass_once();
+	turns()->wake_ticks = crowd.for_ever;
+	assert_int_equal(turns()->holder_count, 2);
+	pass_once();
+	move_on();
+	assert_int_equal(turns()->holder_count, 1);
+	assert_int_equal(turns()->waiting_count, 1);
+	assert_int_equal(yield_of(&crowd.raws[holder]), 1);
+	assert_int_not_equal(holder_among(2), holder);
+	close_turns(2);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -590,6 +620,7 @@ int main(void)
 		TEST(turns_overlap_for_one_beside_the_server),
 		TEST(one_that_closes_while_it_leaves_is_forgotten),
 		TEST(server_does_not_sleep_while_a_waiting_one_has_asked),
+		TEST(turns_that_overlap_end_though_nobody_else_waits),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL) != 0;
