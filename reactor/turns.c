@@ -136,7 +136,10 @@ static void begin_to_wait(struct peal__peer *peer)
 
 static bool sleeps(const struct peal__peer *peer)
 {
-	return peal__read_once(peer->bell.arm) != peer->bell.my_last;
+	uint64_t arm = peal__read_once(peer->bell.arm);
+
+	/* What we have rung is about to wake up. */
+	return arm != 0 && arm != peer->bell.my_last;
 }
 
 /* Its turn is over. It looks at its bell while it spins for the answer that it

@@ -596,6 +596,67 @@ static void turns_that_overlap_end_though_nobody_else_waits(void **state)
 	close_turns(2);
 }
 
+/* As the library's own client: asleep, and armed so. */
+static void arm(struct raw_client *raw, uint64_t epoch)
+{
+	__atomic_store_n(&raw->connection.segment->answers.arm,
+	                 epoch == 0 ? 0 : epoch << 2 | PEAL_DOORBELL_FUTEX,
+	                 __ATOMIC_SEQ_CST);
+}
+
+/* Awake and rung before, it was taken for asleep, and spun on. */
+static void
+one_that_has_slept_before_is_told_that_its_turn_is_over(void **state)
+{
+	const uint32_t *seq;
+	uint32_t holder, before;
+
+	(void)state;
+	open_turns();
+	begin_turns();
+	holder = holder_among(CROWD);
+	seq = &crowd.raws[holder].connection.segment->answers.seq;
+	before = *seq;
+	hear_all(holder);
+	arm(&crowd.raws[holder], 1);
+	ask(holder, 1);
+	pass_once();
+	pass_once();
+	assert_int_equal(*seq, before + 1); /* woken by its answer */
+	arm(&crowd.raws[holder], 0);
+	turns()->pause_ticks = 0;
+	pass_once();
+	assert_int_not_equal(holder_among(CROWD), holder);
+	assert_int_equal(*seq, before + 2);
+	close_turns(CROWD);
+}
+
+static void
+one_that_sleeps_is_not_woken_to_hear_that_its_turn_is_over(void **state)
+{
+	const uint32_t *seq;
+	uint32_t holder, before;
+
+	(void)state;
+	open_turns();
+	begin_turns();
+	holder = holder_among(CROWD);
+	seq = &crowd.raws[holder].connection.segment->answers.seq;
+	hear_all(holder);
+	before = *seq;
+	arm(&crowd.raws[holder], 1);
+	turns()->wake_ticks = 0;
+	pass_once();
+	assert_int_not_equal(holder_among(CROWD), holder);
+	assert_int_equal(*seq, before);
+	/* And its answer wakes it, in its next turn. */
+	ask(holder, 1);
+	for (int i = 0; i < 10 && *seq == before; i++)
+		pass_once();
+	assert_int_equal(*seq, before + 1);
+	close_turns(CROWD);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -621,6 +682,8 @@ int main(void)
 		TEST(one_that_closes_while_it_leaves_is_forgotten),
 		TEST(server_does_not_sleep_while_a_waiting_one_has_asked),
 		TEST(turns_that_overlap_end_though_nobody_else_waits),
+		TEST(one_that_has_slept_before_is_told_that_its_turn_is_over),
+		TEST(one_that_sleeps_is_not_woken_to_hear_that_its_turn_is_over),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL) != 0;
