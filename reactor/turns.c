@@ -179,7 +179,9 @@ static void begin_turn(struct peal__peer *peer, uint64_t now)
 
 static bool has_asked(const struct peal__peer *peer)
 {
-	return peal_ring_has_data(&peer->slot->rx);
+	return (peer->parked & ~(uint32_t)PEAL__PARKED_TURN) == 0 &&
+	       peal_ring_has_data(&peer->slot->rx);
+/* What may not be taken for another reason is not worth a turn. */
 }
 
 static struct peal__peer *first_that_has_asked(const struct peal__turns *turns)
@@ -193,7 +195,8 @@ static struct peal__peer *first_that_has_asked(const struct peal__turns *turns)
 
 bool peal__turns_has_waiting(const struct peal_reactor *reactor)
 {
-	return first_that_has_asked(&reactor->turns) != NULL;
+	return !reactor->consumer->paused &&
+	       first_that_has_asked(&reactor->turns) != NULL;
 }
 
 /* Look at what @peer, who holds a turn, has done: is it over? */

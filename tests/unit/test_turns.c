@@ -657,6 +657,64 @@ one_that_sleeps_is_not_woken_to_hear_that_its_turn_is_over(void **state)
 	close_turns(CROWD);
 }
 
+/* Requests that may not be taken kept the server awake, and had turns. */
+static void one_that_does_not_read_is_no_work(void **state)
+{
+	static char text[1000] = "e";
+	struct peal_reactor_stats stats;
+	uint64_t id = 1000;
+
+	(void)state;
+	memset(text + 1, 'x', sizeof(text) - 2);
+	open_turns();
+	begin_turns();
+	turns()->wake_ticks = turns()->pause_ticks = 0;
+	turns()->long_pause_ticks = turns()->turn_length_ticks = 0;
+	for (int round = 0; round < 100; round++) {
+		for (uint32_t i = 0; i < CROWD; i++)
+			while (raw_ask(&crowd.raws[i], ++id, text) == 0)
+				;
+		pass_once();
+	}
+	assert_int_equal(served.reactor->queued_count, CROWD);
+	for (uint32_t i = 0; i < CROWD; i++)
+		assert_true(
+			peal_ring_has_data(&peer_of(&crowd.raws[i])->slot->rx));
+	assert_false(peal__reactor_has_work(served.reactor));
+	assert_int_equal(peal_reactor_run_once(served.reactor, 10 * MS),
+	                 -ETIMEDOUT);
+	assert_int_equal(peal_reactor_stats(served.reactor, &stats), 0);
+	assert_true(stats.parked_count >= CROWD);
+	close_turns(CROWD);
+}
+
+static void nothing_is_work_at_the_cap_of_all(void **state)
+{
+	struct peal_reactor_options options = usual_options();
+	uint32_t holder;
+
+	(void)state;
+	options.in_flight_max = 1;
+	open_turns_with(&options, CROWD);
+	begin_turns();
+	holder = holder_among(CROWD);
+	assert_true(peal__reactor_has_work(served.reactor));
+	assert_int_equal(raw_ask(&crowd.raws[holder], 1000, "k"), 0);
+	pass_once();
+	assert_int_equal(served.kept_count, 1);
+	assert_false(peal__reactor_has_work(served.reactor));
+	assert_int_equal(peal_reactor_run_once(served.reactor, 10 * MS),
+	                 -ETIMEDOUT);
+	assert_int_equal(peal_reply(served.kept[0], "e", 1), 0);
+	turns()->wake_ticks = turns()->pause_ticks = 0;
+	for (int i = 0; i < 10; i++)
+		pass_once();
+	for (uint32_t i = 0; i < CROWD; i++)
+		if (i != holder)
+			assert_int_equal(hear_all(i), 1);
+	close_turns(CROWD);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -684,6 +742,8 @@ int main(void)
 		TEST(turns_that_overlap_end_though_nobody_else_waits),
 		TEST(one_that_has_slept_before_is_told_that_its_turn_is_over),
 		TEST(one_that_sleeps_is_not_woken_to_hear_that_its_turn_is_over),
+		TEST(one_that_does_not_read_is_no_work),
+		TEST(nothing_is_work_at_the_cap_of_all),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL) != 0;
