@@ -715,6 +715,31 @@ static void nothing_is_work_at_the_cap_of_all(void **state)
 	close_turns(CROWD);
 }
 
+/* That its queue is full was not counted if it happened to wait. */
+static void parking_is_counted_in_turns_as_ever(void **state)
+{
+	struct peal_reactor_stats stats;
+	struct peal_peer waiting;
+	static char news[3000];
+	uint32_t holder;
+
+	(void)state;
+	open_turns();
+	begin_turns();
+	holder = holder_among(CROWD);
+	waiting = crowd.raws[(holder + 1) % CROWD].connection.self;
+	assert_int_equal(peal_reactor_push(served.reactor, waiting, news,
+	                                   sizeof(news)),
+	                 0);
+	assert_int_equal(peal_reactor_push(served.reactor, waiting, news,
+	                                   sizeof(news)),
+	                 0);
+	assert_int_equal(served.reactor->queued_count, 1);
+	assert_int_equal(peal_reactor_stats(served.reactor, &stats), 0);
+	assert_int_equal(stats.parked_count, 1);
+	close_turns(CROWD);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -744,6 +769,7 @@ int main(void)
 		TEST(one_that_sleeps_is_not_woken_to_hear_that_its_turn_is_over),
 		TEST(one_that_does_not_read_is_no_work),
 		TEST(nothing_is_work_at_the_cap_of_all),
+		TEST(parking_is_counted_in_turns_as_ever),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL) != 0;
