@@ -84,6 +84,9 @@ static void set_free(struct peal__peer *peer)
 	drop(peer);
 	if (!peer->is_open)
 		return;
+	/* What it asked until now was asked in turns. */
+	peer->part.window_count = peer->received_count;
+	peer->part.window_ticks = peal__cpu_ticks();
 	tell_to_yield(peer, 0);
 	if (was_waiting)
 		peal__peer_unpark(peer, PEAL__PARKED_TURN);
@@ -177,11 +180,11 @@ static void begin_turn(struct peal__peer *peer, uint64_t now)
 	peal__peer_unpark(peer, PEAL__PARKED_TURN);
 }
 
+/* What may not be taken for another reason is not worth a turn. */
 static bool has_asked(const struct peal__peer *peer)
 {
 	return (peer->parked & ~(uint32_t)PEAL__PARKED_TURN) == 0 &&
 	       peal_ring_has_data(&peer->slot->rx);
-/* What may not be taken for another reason is not worth a turn. */
 }
 
 static struct peal__peer *first_that_has_asked(const struct peal__turns *turns)
@@ -268,12 +271,17 @@ static void pass_turns_on(struct peal_reactor *reactor, uint64_t now)
 
 /* windows ------------------------------------------------------------------ */
 
-static bool asks_much(struct peal__peer *peer)
+/* Only rings that were active lately are looked at, so that it may be long ago
+ * that this one was: what came in so long a time was not much. */
+static bool asks_much(struct peal__peer *peer, uint64_t now)
 {
-	uint64_t count = peer->received_count - peer->part.window_count;
+	struct peal__turn_part *part = &peer->part;
+	uint64_t count = peer->received_count - part->window_count;
+	uint64_t elapsed = now - part->window_ticks;
 
-	peer->part.window_count = peer->received_count;
-	return count >= MUCH;
+	part->window_count = peer->received_count;
+	part->window_ticks = now;
+	return count >= MUCH && elapsed <= peer->reactor->turns.leave_ticks;
 }
 
 static struct peal__peer *hot_peer(const struct peal_reactor *reactor,
@@ -295,7 +303,7 @@ static void join(struct peal_reactor *reactor, uint64_t now)
 		struct peal__peer *peer = hot_peer(reactor, i);
 
 		peer->part.is_busy = peer->part.turn == PEAL__TURN_FREE &&
-		                     asks_much(peer);
+		                     asks_much(peer, now);
 		count += peer->part.is_busy;
 	}
 	if (count + turns->holder_count + turns->waiting_count <=

@@ -740,6 +740,49 @@ static void parking_is_counted_in_turns_as_ever(void **state)
 	close_turns(CROWD);
 }
 
+/* What it asked in turns, or over a long time, was taken for one window's. */
+static void one_that_was_freed_and_asks_little_stays_free(void **state)
+{
+	(void)state;
+	open_turns();
+	begin_turns();
+	turns()->turn_length_ticks = 0;
+	serve_all(300, 1);
+	/* As if they had been silent for long. */
+	for (uint32_t i = 0; i < CROWD; i++)
+		peer_of(&crowd.raws[i])->part.asked_ticks =
+			peal__cpu_ticks() - 2 * crowd.for_ever;
+	end_window();
+	pass_once();
+	assert_int_equal(turns()->holder_count + turns()->waiting_count, 0);
+	for (uint32_t i = 0; i < CROWD; i++) {
+		hear_all(i);
+		ask(i, 2);
+	}
+	pass_once();
+	end_window();
+	pass_once();
+	assert_int_equal(turns()->holder_count + turns()->waiting_count, 0);
+	close_turns(CROWD);
+}
+
+static void one_that_asks_much_in_a_long_time_asks_little(void **state)
+{
+	(void)state;
+	open_turns();
+	turns()->leave_ticks = 0;
+	end_window();
+	pass_once();
+	for (uint32_t i = 0; i < CROWD; i++)
+		ask(i, MUCH);
+	pass_once();
+	served.reactor->touched_ticks = peal__cpu_ticks();
+	end_window();
+	pass_once();
+	assert_int_equal(turns()->holder_count + turns()->waiting_count, 0);
+	close_turns(CROWD);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -770,6 +813,8 @@ int main(void)
 		TEST(one_that_does_not_read_is_no_work),
 		TEST(nothing_is_work_at_the_cap_of_all),
 		TEST(parking_is_counted_in_turns_as_ever),
+		TEST(one_that_was_freed_and_asks_little_stays_free),
+		TEST(one_that_asks_much_in_a_long_time_asks_little),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL) != 0;
