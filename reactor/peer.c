@@ -200,11 +200,11 @@ void peal__peer_park(struct peal__peer *peer, uint32_t reason)
 {
 	if (peer->parked & reason)
 		return;
-	if (peer->parked == 0) {
+	if (peer->parked == 0)
 		peal__drain_park(peer->reactor->consumer, peer->slot);
-		peer->reactor->stats.parked_count += reason !=
-		                                     PEAL__PARKED_TURN;
-	}
+	if ((peer->parked & ~(uint32_t)PEAL__PARKED_TURN) == 0 &&
+	    reason != PEAL__PARKED_TURN)
+		peer->reactor->stats.parked_count++;
 	peer->parked |= reason;
 	if (reason != PEAL__PARKED_RESPONSE)
 		return;

@@ -84,6 +84,9 @@ static void set_free(struct peal__peer *peer)
 	drop(peer);
 	if (!peer->is_open)
 		return;
+	/* What it asked until now was asked in turns. */
+	peer->part.window_count = peer->received_count;
+	peer->part.window_ticks = peal__cpu_ticks();
 	tell_to_yield(peer, 0);
 	if (was_waiting)
 		peal__peer_unpark(peer, PEAL__PARKED_TURN);
@@ -136,7 +139,10 @@ static void begin_to_wait(struct peal__peer *peer)
 
 static bool sleeps(const struct peal__peer *peer)
 {
-	return peal__read_once(peer->bell.arm) != peer->bell.my_last;
+	uint64_t arm = peal__read_once(peer->bell.arm);
+
+	/* What we have rung is about to wake up. */
+	return arm != 0 && arm != peer->bell.my_last;
 }
 
 /* Its turn is over. It looks at its bell while it spins for the answer that it
@@ -175,9 +181,11 @@ static void begin_turn(struct peal__peer *peer, uint64_t now)
 	peal__peer_unpark(peer, PEAL__PARKED_TURN);
 }
 
+/* What may not be taken for another reason is not worth a turn. */
 static bool has_asked(const struct peal__peer *peer)
 {
-	return peal_ring_has_data(&peer->slot->rx);
+	return (peer->parked & ~(uint32_t)PEAL__PARKED_TURN) == 0 &&
+	       peal_ring_has_data(&peer->slot->rx);
 }
 
 static struct peal__peer *first_that_has_asked(const struct peal__turns *turns)
@@ -191,7 +199,8 @@ static struct peal__peer *first_that_has_asked(const struct peal__turns *turns)
 
 bool peal__turns_has_waiting(const struct peal_reactor *reactor)
 {
-	return first_that_has_asked(&reactor->turns) != NULL;
+	return !reactor->consumer->paused &&
+	       first_that_has_asked(&reactor->turns) != NULL;
 }
 
 /* Look at what @peer, who holds a turn, has done: is it over? */
@@ -263,12 +272,17 @@ static void pass_turns_on(struct peal_reactor *reactor, uint64_t now)
 
 /* windows ------------------------------------------------------------------ */
 
-static bool asks_much(struct peal__peer *peer)
+/* Only rings that were active lately are looked at, so that it may be long ago
+ * that this one was: what came in so long a time was not much. */
+static bool asks_much(struct peal__peer *peer, uint64_t now)
 {
-	uint64_t count = peer->received_count - peer->part.window_count;
+	struct peal__turn_part *part = &peer->part;
+	uint64_t count = peer->received_count - part->window_count;
+	uint64_t elapsed = now - part->window_ticks;
 
-	peer->part.window_count = peer->received_count;
-	return count >= MUCH;
+	part->window_count = peer->received_count;
+	part->window_ticks = now;
+	return count >= MUCH && elapsed <= peer->reactor->turns.leave_ticks;
 }
 
 static struct peal__peer *hot_peer(const struct peal_reactor *reactor,
@@ -290,7 +304,7 @@ static void join(struct peal_reactor *reactor, uint64_t now)
 		struct peal__peer *peer = hot_peer(reactor, i);
 
 		peer->part.is_busy = peer->part.turn == PEAL__TURN_FREE &&
-		                     asks_much(peer);
+		                     asks_much(peer, now);
 		count += peer->part.is_busy;
 	}
 	if (count + turns->holder_count + turns->waiting_count <=
@@ -340,7 +354,7 @@ static void leave(struct peal_reactor *reactor, uint64_t now)
 void peal__turns_pass(struct peal_reactor *reactor)
 {
 	struct peal__turns *turns = &reactor->turns;
-	bool are_on = turns->first != NULL;
+	bool are_on = turns->first != NULL || turns->leaving != NULL;
 	/* What was read for the last answer will do while there are none. */
 	uint64_t now = are_on ? peal__cpu_ticks() : reactor->touched_ticks;
 
@@ -350,6 +364,6 @@ void peal__turns_pass(struct peal_reactor *reactor)
 			leave(reactor, now);
 		join(reactor, now);
 	}
-	if (turns->first != NULL)
+	if (turns->first != NULL || turns->leaving != NULL)
 		pass_turns_on(reactor, now);
 }

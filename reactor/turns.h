@@ -55,6 +55,7 @@ struct peal__turn_part {
 	bool is_busy;            /* asks much; within one look */
 	struct peal__peer *next; /* of those who wait, or of those who hold */
 	uint64_t window_count;   /* its received_count when the window began */
+	uint64_t window_ticks;   /* when that was */
 	uint64_t seen_count;     /* its received_count at our last look */
 	uint64_t start_ticks;    /* of its turn */
 	uint64_t asked_ticks;    /* when that had changed last */

@@ -2,6 +2,8 @@
 /* Calls and answers, one thread of each side, nobody dies. */
 #include "tests/unit/client_fixture.h"
 
+#include "reactor/client.h"
+
 static struct server server;
 
 static uint64_t last_deadline(void)
@@ -319,6 +321,69 @@ static void cancel_leaves_the_id_in_the_segment(void **state)
 	server_stop(&server);
 }
 
+static void *hear_again(void *unused)
+{
+	(void)unused;
+	__atomic_store_n(&server.is_deaf, 0, __ATOMIC_RELEASE);
+	peal_consumer_notify(server.consumer);
+	return NULL;
+}
+
+/* A call whose answer takes a while, told to yield. */
+static void call_in_others_turns(struct peal_client *client)
+{
+	const struct peal__slot *slot;
+	struct later later;
+
+	expect_answer(client, "echo", "echo");
+	slot = __atomic_load_n(&server.slot, __ATOMIC_ACQUIRE);
+	__atomic_store_n(&slot->segment->answers.yield, 1, __ATOMIC_RELAXED);
+	client->calm.sleep_count = client->spin.sleep_count = 0;
+	flag_set(&server.is_deaf);
+	later_start(&later, 50 * MS, hear_again, NULL);
+	expect_answer(client, "echo me", "echo me");
+	later_join(&later);
+	__atomic_store_n(&slot->segment->answers.yield, 0, __ATOMIC_RELAXED);
+}
+
+static void client_that_is_to_yield_sleeps_and_gets_its_answer(void **state)
+{
+	struct peal_client *client;
+
+	(void)state;
+	server_start(&server);
+	client = client_open();
+	/* It would never come to an end by itself. */
+	client->spin.full_ticks = client->spin.budget_ticks =
+		peal__ns_to_ticks(2 * PATIENCE_NS);
+	call_in_others_turns(client);
+	assert_true(client->calm.sleep_count > 0);
+	assert_int_equal(client->spin.sleep_count, 0);
+	/* It is its turn again. */
+	client->calm.sleep_count = 0;
+	for (int i = 0; i < 10; i++)
+		expect_answer(client, "echo", "echo");
+	assert_int_equal(client->calm.sleep_count, 0);
+	peal_client_close(client);
+	server_stop(&server);
+}
+
+static void client_that_always_spins_does_not_yield(void **state)
+{
+	struct peal_client_options options = client_options();
+	struct peal_client *client;
+
+	(void)state;
+	server_start(&server);
+	options.spin_mode = PEAL_SPIN_ALWAYS;
+	client = client_with(&options);
+	call_in_others_turns(client);
+	assert_int_equal(client->calm.sleep_count, 0);
+	assert_int_equal(client->spin.sleep_count, 0);
+	peal_client_close(client);
+	server_stop(&server);
+}
+
 static void nonsense_in_an_option_is_einval_and_named(void **state)
 {
 	static const struct {
@@ -390,6 +455,8 @@ int main(void)
 		TEST(full_ring_with_answers_waiting_is_eagain_at_once),
 		TEST(server_that_waits_for_room_is_rung),
 		TEST(cancel_leaves_the_id_in_the_segment),
+		TEST(client_that_is_to_yield_sleeps_and_gets_its_answer),
+		TEST(client_that_always_spins_does_not_yield),
 		TEST(nonsense_in_an_option_is_einval_and_named),
 	};
 

@@ -419,6 +419,9 @@ static int spin_where_the_peer_is(void *unused)
 		return 1;
 	if (own.sleep_count != 1 || now_ns() - start_ns > SOON_NS)
 		return 2;
+	/* Not for a moment: one look, and to sleep. */
+	if (own.soon_count != 1 || own.settle_count != 1)
+		return 6;
 	/* Somewhere else, or asleep, it can. */
 	own.sleep_count = 0;
 	peer_cpu = -1;
@@ -432,7 +435,7 @@ static int spin_where_the_peer_is(void *unused)
 	return own.sleep_count == 0 ? 0 : 5;
 }
 
-static void spin_on_the_cpu_of_the_peer_is_short(void **state)
+static void wait_on_the_cpu_of_the_peer_does_not_spin(void **state)
 {
 	int status = check_in_child(spin_where_the_peer_is, NULL);
 
@@ -487,7 +490,7 @@ int main(void)
 		TEST(budget_is_at_most_fifty_microseconds),
 		TEST(spin_never_looks_once_and_sleeps),
 		TEST(spin_always_never_sleeps_but_obeys_the_timeout),
-		TEST(spin_on_the_cpu_of_the_peer_is_short),
+		TEST(wait_on_the_cpu_of_the_peer_does_not_spin),
 		TEST(pinned_process_spins_as_others_do),
 	};
 
