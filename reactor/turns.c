@@ -151,7 +151,8 @@ static void end_turn(struct peal__peer *peer)
 	begin_to_wait(peer);
 	PEAL__HOOK("turns: ended");
 	if (!sleeps(peer))
-		/* B4, without the wake: nobody sleeps here. */
+		/* B4: pairs with B3 and B6, without the wake: nobody sleeps
+		 * here. */
 		__atomic_fetch_add(peer->bell.seq, 1, __ATOMIC_RELEASE);
 	while (!sleeps(peer) &&
 	       peal__cpu_ticks() - start < peer->reactor->turns.yield_ticks)
@@ -174,9 +175,13 @@ static void begin_turn(struct peal__peer *peer, uint64_t now)
 	peal__peer_unpark(peer, PEAL__PARKED_TURN);
 }
 
+/* And could be served if it had a turn: who is parked for another reason as
+ * well, or at the cap for all, has no use for one, and would keep us awake. */
 static bool has_asked(const struct peal__peer *peer)
 {
-	return peal_ring_has_data(&peer->slot->rx);
+	return (peer->parked & ~(uint32_t)PEAL__PARKED_TURN) == 0 &&
+	       !peer->reactor->consumer->paused &&
+	       peal_ring_has_data(&peer->slot->rx);
 }
 
 static struct peal__peer *first_that_has_asked(const struct peal__turns *turns)
