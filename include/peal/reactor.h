@@ -297,7 +297,8 @@ PEAL_API bool peal_request_is_one_way(const struct peal_request *request);
  * peal's. @data may be the request's own bytes.
  *
  * 0, also when the client has gone meanwhile; -EMSGSIZE (no answer of this size
- * ever fits: the request stays open), -ENOMEM (likewise).
+ * ever fits: the request stays open), -ENOMEM (likewise), -ESTALE (in a forked
+ * child, as all below: the parent has it).
  */
 PEAL_API int peal_reply(struct peal_request *request, const void *data,
                         size_t bytes);
