@@ -65,6 +65,7 @@ struct peal__running {
 	size_t claimed_bytes;
 	uint64_t handler_ticks; /* W; 0: not known */
 	struct peal__running *next_free;
+	bool is_free;
 	struct peal__running *next_all;
 };
 
@@ -109,6 +110,7 @@ struct peal_reactor {
 		lone_count; /* long inline handlers beside which nothing came */
 	bool is_in_pass;
 	struct peal_reactor *outer; /* whose handler runs our pass, or NULL */
+	bool is_closing;            /* A: no more posts */
 	bool is_draining;
 	bool is_over;
 	int over_result;
@@ -118,6 +120,10 @@ struct peal_reactor {
 /* run.c */
 bool peal__reactor_is_mine(const struct peal_reactor *reactor);
 /* Would this thread, waiting for an answer to @client, wait for itself? It runs a
+/* Between the two this thread runs handlers or callbacks of @reactor, which may
+ * neither run nor close it. */
+void peal__reactor_begin_pass(struct peal_reactor *reactor);
+void peal__reactor_end_pass(struct peal_reactor *reactor);
  * handler or a callback of the reactor that @client is connected to. */
 bool peal__reactor_would_wait(struct peal_peer client);
 void peal__reactor_ring(struct peal_reactor *reactor);

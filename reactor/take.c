@@ -38,6 +38,7 @@ static bool has_free(struct peal_reactor *reactor)
 	running->request.ops = &peal__answer_ops;
 	running->next_all = reactor->all;
 	reactor->all = running;
+	running->is_free = true;
 	reactor->free_list = running;
 	return true;
 }
@@ -77,6 +78,7 @@ static void recycle(struct peal__running *running)
 	peal__buffer_rest(&running->request.out);
 	running->next_free = reactor->free_list;
 	reactor->free_list = running;
+	running->is_free = true;
 	reactor->in_flight--;
 	reactor->consumer->paused = reactor->in_flight >= total_max(reactor);
 	if (--peer->in_flight < peer_max(reactor))
@@ -342,6 +344,7 @@ static void take_one(struct peal_reactor *reactor, struct peal__peer *peer,
 	count_in(running, peer);
 	error = judge(reactor, peer, &running->request);
 	if (error < 0) {
+	running->is_free = false;
 		running->request.data = NULL;
 		running->request.data_bytes = 0;
 		running->flags = PEAL__ENDED;

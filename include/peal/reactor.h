@@ -177,8 +177,9 @@ PEAL_API void peal_reactor_notify(struct peal_reactor *reactor);
 /*
  * Run @run(@arg) on the reactor's thread, soon. Posts of one thread run in
  * order; many make one wake; what they send goes out before the next sleep. A
- * post that posts again has its turn after the rings have had theirs. Any
- * thread. 0, -ENOMEM, -ESHUTDOWN (the stop is complete).
+ * post that posts again has its turn after the rings have had theirs. Those that
+ * are left run in close. Any thread. 0, -ENOMEM, -ESHUTDOWN (the stop is
+ * complete, or it is being closed).
  */
 PEAL_API PEAL_MUST_CHECK int peal_reactor_post(struct peal_reactor *reactor,
                                                void (*run)(void *arg),
@@ -261,8 +262,8 @@ PEAL__END_SAME_NAME
 /*
  * Close: the name is free, clients get -ESHUTDOWN. Requests that are open and
  * whose handlers have ended are dropped: do not reply to them any more. NULL
- * is fine. 0, or -EBUSY: a handler still runs, everything stays valid; let it
- * end and call again.
+ * is fine. 0, -EDEADLK (in a handler, callback or post of its own), or -EBUSY: a
+ * handler still runs, everything stays valid; let it end and call again.
  */
 PEAL_API int peal_reactor_close(struct peal_reactor *reactor);
 
