@@ -259,8 +259,10 @@ static void look_at_timers(struct peal_reactor *reactor, uint64_t now_ns)
 
 		if (!peer->is_open)
 			continue;
+		/* Whoever waits for us to take its request is not silent. */
 		if (peer->received_count != peer->looked_count ||
-		    peer->in_flight > 0) {
+		    peer->in_flight > 0 ||
+		    peal_ring_has_data(&peer->slot->rx)) {
 			peer->looked_count = peer->received_count;
 			peer->active_ns = now_ns;
 		}
@@ -295,9 +297,10 @@ static void look_at_clock(struct peal_reactor *reactor)
 	if (next_due_ns(reactor) == PEAL__NEVER)
 		return;
 	now_ns = peal__clock_ns();
-	peal__call_expire(reactor, now_ns);
+	/* First: the callbacks of calls may park somebody after this moment. */
 	if (now_ns >= reactor->timers_due_ns)
 		look_at_timers(reactor, now_ns);
+	peal__call_expire(reactor, now_ns);
 }
 
 static uint32_t pass(struct peal_reactor *reactor)
