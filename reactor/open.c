@@ -33,6 +33,7 @@ static void free_reactor(struct peal_reactor *reactor)
 		free(running);
 	}
 	free_stashes(reactor);
+	peal__buffer_free(&reactor->answer);
 	peal__completions_close(reactor->completions);
 	free(reactor->peers);
 	free(reactor->touched);
@@ -143,7 +144,6 @@ static bool is_busy(const struct peal_reactor *reactor)
 		    (__atomic_load_n(&running->flags, __ATOMIC_ACQUIRE) &
 		     PEAL__ENDED) == 0)
 			return true;
-	}
 	return false;
 }
 

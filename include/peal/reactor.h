@@ -90,7 +90,7 @@ struct peal_reactor_options {
 	uint32_t inline_mode;   /* PEAL_INLINE_AUTO, ... */
 	uint32_t worker_count;  /* 0 to 1,024; 0 */
 	uint32_t turn_budget;   /* requests a turn, 1 to 65,536; 64 */
-	uint32_t copy_requests; /* 1: copy before the handler, always */
+	uint32_t copy_requests; /* 1: copy what clients say, always */
 
 	/* Caps. At one of the in-flight caps a request stays in its ring
 	 * (STALL) or fails with -EBUSY (REJECT). */
@@ -108,7 +108,8 @@ struct peal_reactor_options {
 	uint64_t ring_max_bytes;          /* 16 MiB; at most 1 GiB */
 	uint64_t segment_total_max_bytes; /* of all rings; 4 GiB */
 
-	uint64_t idle_timeout_ns;  /* close a client silent so long; 0: never */
+	/* Close a client that neither asks nor answers for so long; 0: never. */
+	uint64_t idle_timeout_ns;
 	uint64_t stall_timeout_ns; /* one that does not read; 0: never */
 
 	uint32_t memory_flags; /* PEAL_MEMORY_HUGE | ... */
@@ -204,8 +205,9 @@ PEAL_API int peal_reactor_push_all(struct peal_reactor *reactor,
 /*
  * Call @peer: its on_request answers, also while it waits in a call of its own.
  * @on_answer runs once, on the reactor's thread: with error 0 and the answer,
- * which lives until it returns, or with -ETIMEDOUT, -ECONNRESET (it has gone),
- * -EPROTO, -EIO (its handler gave no answer), -ENOSYS (it has none), and
+ * which lives until it returns (where requests are not copied, in memory that
+ * its client can still write), or with -ETIMEDOUT, -ECONNRESET (it has gone),
+ * -EPROTO, -ENOMEM, -EIO (its handler gave no answer), -ENOSYS (it has none), and
  * NULL. Answers of more than 16 KiB less 64 bytes are -EMSGSIZE for the client.
  *
  * 0, or the errors of peal_reactor_push(); then on_answer does not run.
