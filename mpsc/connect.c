@@ -138,8 +138,11 @@ int peal__connect(const char *name, uint64_t deadline_ns,
 bool peal__has_hung_up(int fd)
 {
 	struct pollfd poll_fd = {.fd = fd, .events = POLLRDHUP};
+	int saved_errno = errno;
+	int count = poll(&poll_fd, 1, 0);
 
-	return poll(&poll_fd, 1, 0) > 0 &&
+	errno = saved_errno; /* a signal ends even a poll that does not wait */
+	return count > 0 &&
 	       (poll_fd.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
 }
 

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -32,6 +33,8 @@ static void refuse_descriptors(int fd)
 	setsockopt(fd, SOL_SOCKET, SO_PASSRIGHTS, &no, sizeof(no));
 }
 
+/* Bound, listening and with its mode before it has its name: whoever sees a
+ * socket there can connect to it. */
 static int bind_path(const char *path, uint32_t mode,
                      struct peal_failure *failure, int *ret_fd)
 {
@@ -43,7 +46,7 @@ static int bind_path(const char *path, uint32_t mode,
 	if (fd < 0)
 		return peal__fail(failure, -errno, "no socket to be had: %s",
 		                  strerrordesc_np(errno));
-	strcpy(address.sun_path, path);
+	peal__name_unborn(path, address.sun_path);
 	/* Nobody may connect before listen(2), so the time between bind and
 	 * chmod lets nobody in. */
 	if (bind(fd, (struct sockaddr *)&address, sizeof(address)) != 0)
@@ -51,9 +54,10 @@ static int bind_path(const char *path, uint32_t mode,
 	PEAL__HOOK("listen: bound");
 	refuse_descriptors(fd);
 	if (error == 0 &&
-	    (chmod(path, mode) != 0 || listen(fd, BACKLOG) != 0)) {
+	    (chmod(address.sun_path, mode) != 0 || listen(fd, BACKLOG) != 0 ||
+	     rename(address.sun_path, path) != 0)) {
 		error = -errno;
-		unlink(path); /* ours, since bind made it */
+		unlink(address.sun_path); /* ours, since bind made it */
 	}
 	if (error < 0) {
 		close(fd);

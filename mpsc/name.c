@@ -16,6 +16,8 @@
 #define SYSTEM_DIRECTORY "/run/peal"
 #define LOCK_SUFFIX ".lock"
 #define LOCK_TRIES 100
+/* As long as the other one, and nothing that a name can end in. */
+#define UNBORN_SUFFIX "~peal"
 
 /* A directory that may hold names, and what must be true of it. */
 struct place {
@@ -263,6 +265,25 @@ static int try_lock(const char *lock, int *ret_lock_fd, bool *ret_is_new)
 	return 0;
 }
 
+_Static_assert(sizeof(UNBORN_SUFFIX) <= sizeof(LOCK_SUFFIX),
+               "a path that leaves room for one has room for the other");
+
+void peal__name_unborn(const char *path, char unborn[PEAL__PATH_BYTES])
+{
+	snprintf(unborn, PEAL__PATH_BYTES, "%.*s" UNBORN_SUFFIX,
+	         (int)(PEAL__PATH_BYTES - sizeof(UNBORN_SUFFIX)), path);
+}
+
+static void unlink_unborn(const char *path)
+{
+	char unborn[PEAL__PATH_BYTES];
+	struct stat status;
+
+	peal__name_unborn(path, unborn);
+	if (lstat(unborn, &status) == 0 && S_ISSOCK(status.st_mode))
+		unlink(unborn);
+}
+
 int peal__name_lock(const char *path, int *ret_lock_fd,
                     struct peal_failure *failure)
 {
@@ -284,7 +305,9 @@ int peal__name_lock(const char *path, int *ret_lock_fd,
 		return peal__fail(failure, error, "cannot lock %.108s: %s",
 		                  lock, strerrordesc_np(-error));
 	PEAL__HOOK("name: locked");
-	/* We hold the lock: the socket, if there is one, is a dead server's. */
+	/* We hold the lock: the socket, if there is one, is a dead server's, and
+	 * so is one that it had not named yet. */
+	unlink_unborn(path);
 	if (lstat(path, &status) == 0) {
 		error = !S_ISSOCK(status.st_mode) ? -EEXIST
 		        : unlink(path) != 0       ? -errno

@@ -4,6 +4,7 @@
  *
  *	server:  "words" -> DIR/words        the socket
  *	                    DIR/words.lock   held with an OFD lock while it lives
+ *	                    DIR/words~peal   the socket, until it listens
  *
  *	DIR is the first that applies of
  *	  $PEAL_RUNTIME_DIR     /run/peal (root)
@@ -17,7 +18,8 @@
  * Callers: any thread.
  *
  * Death: the lock goes with its holder, whatever kills it; socket and lock file
- *	stay and the next server takes them over. A lock that is held is never
+ *	stay and the next server of this name takes them over, also a socket that
+ *	has no name yet. A lock that is held is never
  *	overruled, and one that is free is never doubted.
  *
  * Errors: every refusal has a sentence that names the path.
@@ -66,6 +68,10 @@ int peal__name_directory(unsigned int index, char path[PEAL__PATH_BYTES]);
  */
 int peal__name_lock(const char *path, int *ret_lock_fd,
                     struct peal_failure *failure);
+
+/* Where the socket of the server at @path is until it listens: nobody who sees
+ * the one at @path is to be refused. */
+void peal__name_unborn(const char *path, char unborn[PEAL__PATH_BYTES]);
 
 /* Remove the lock file alone, while the lock is still held. */
 void peal__name_unlink_lock(const char *path);

@@ -25,8 +25,8 @@
 struct peal__producer_owner {
 	void *object;
 	/* What else ends a wait for room: 0, nothing; -EAGAIN, answers are
-	 * there, for which the server may be waiting; -ECANCELED. Only loads,
-	 * which are seq_cst: it is part of the second look. */
+	 * there, for which the server may be waiting; -ECANCELED; -EDEADLK.
+	 * Only loads, which are seq_cst: it is part of the second look. */
 	int (*interrupt)(void *object);
 	/* What must be done before a sleep, and after a short spin. */
 	void (*settle)(void *object);

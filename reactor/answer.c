@@ -18,6 +18,12 @@ static struct peal__running *running_of(const struct peal_request *request)
 	return (struct peal__running *)(uintptr_t)request;
 }
 
+/* A forked child has neither the ring nor the bell. */
+static bool is_in_child(const struct peal__running *running)
+{
+	return running->reactor->consumer->hot.is_broken;
+}
+
 static struct peal__running **stash_at(const struct peal__peer *peer,
                                        uint64_t sequence)
 {
@@ -170,6 +176,8 @@ static int send_answer(struct peal_request *request, int error, int32_t status,
 	                                   : PEAL__FRAME_ANSWER;
 	void *place;
 
+	if (PEAL_UNLIKELY(is_in_child(running)))
+		return -ESTALE;
 	if (running->is_answered)
 		return -EINVAL;
 	if (!fits(running, bytes))
@@ -206,6 +214,8 @@ static int claim_answer(struct peal_request *request, size_t bytes,
 	struct peal__running *running = running_of(request);
 	int error;
 
+	if (PEAL_UNLIKELY(is_in_child(running)))
+		return -ESTALE;
 	if (running->is_answered)
 		return -EINVAL;
 	if (!fits(running, bytes))
@@ -233,6 +243,8 @@ static int publish_answer(struct peal_request *request, size_t bytes)
 	struct peal__running *running = running_of(request);
 	struct peal__peer *peer = running->client;
 
+	if (PEAL_UNLIKELY(is_in_child(running)))
+		return -ESTALE;
 	if (running->is_answered || !running->has_claim ||
 	    bytes > running->claimed_bytes)
 		return -EINVAL;
@@ -261,6 +273,8 @@ static int retain(struct peal_request *request)
 {
 	int error;
 
+	if (PEAL_UNLIKELY(is_in_child(running_of(request))))
+		return -ESTALE;
 	if (request->data == request->in.data)
 		return 0;
 	error = peal__buffer_reserve(&request->in, request->data_bytes);
@@ -278,7 +292,7 @@ static bool is_cancelled(const struct peal_request *request)
 	const struct peal__peer *peer = running->client;
 
 	/* The segment stays mapped as long as the request is in flight. */
-	return !peal__read_once(&peer->is_open) ||
+	return is_in_child(running) || !peal__read_once(&peer->is_open) ||
 	       (!request->is_one_way &&
 	        peal__read_once(
 			&peer->slot->segment->cancelled[request->id %

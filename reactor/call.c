@@ -149,7 +149,7 @@ int peal_reactor_call(struct peal_reactor *reactor, struct peal_peer id,
 		free(call);
 		return error;
 	}
-	if (peer->calls == NULL)
+	if (peer->owed_count++ == 0)
 		reactor->calling_count++;
 	peer->calls = call;
 	if (deadline_ns < reactor->calls_due_ns)
@@ -159,14 +159,11 @@ int peal_reactor_call(struct peal_reactor *reactor, struct peal_peer id,
 }
 
 /* Out of the list of its peer. */
-static struct peal__call *unlink_call(struct peal__peer *peer,
-                                      struct peal__call **place)
+static struct peal__call *unlink_call(struct peal__call **place)
 {
 	struct peal__call *call = *place;
 
 	*place = call->next;
-	if (peer->calls == NULL)
-		peer->reactor->calling_count--;
 	return call;
 }
 
@@ -181,7 +178,7 @@ void peal__call_fail_all(struct peal__peer *peer, int error)
 {
 	/* What is called meanwhile is refused: the peer is not open. */
 	while (peer->calls != NULL)
-		finish(unlink_call(peer, &peer->calls), error, NULL);
+		finish(unlink_call(&peer->calls), error, NULL);
 }
 
 static struct peal__call **find_call(struct peal__peer *peer, uint64_t id)
@@ -193,15 +190,46 @@ static struct peal__call **find_call(struct peal__peer *peer, uint64_t id)
 	return place;
 }
 
+/* Into memory that its client cannot write while somebody looks at it. 0, or
+ * -ENOMEM. */
+static int copy_answer(struct peal__peer *peer, struct peal_message *answer)
+{
+	struct peal_reactor *reactor = peer->reactor;
+	int error;
+
+	if (peer->is_trusted && !reactor->options.copy_requests)
+		return 0;
+	error = peal__buffer_reserve(&reactor->answer, answer->data_bytes);
+	if (error < 0)
+		return error;
+	if (answer->data_bytes > 0)
+		memcpy(reactor->answer.data, answer->data, answer->data_bytes);
+	answer->data = reactor->answer.data;
+	return 0;
+}
+
+/* One that was owed has come, in time or not. */
+static void count_down(struct peal__peer *peer)
+{
+	struct peal_reactor *reactor = peer->reactor;
+
+	if (--peer->owed_count == 0)
+		reactor->calling_count--;
+	if (reactor->options.idle_timeout_ns != 0)
+		peer->active_ns = peal__clock_ns();
+}
+
 /* One answer off the lane. 0, -EAGAIN, or -EPROTO. */
 static int take_answer(struct peal__peer *peer)
 {
 	struct peal_message message;
 	struct peal__frame_parts parts;
 	struct peal__call **place;
-	int error = peal_ring_peek(&peer->lane, &message);
-	int failed = 0;
+	int error = -EAGAIN, failed = 0;
 
+	/* More than was asked for is not looked at. */
+	if (peer->owed_count > 0)
+		error = peal_ring_peek(&peer->lane, &message);
 	if (error < 0)
 		return error;
 	if (peal__frame_take(&message, &parts) < 0 || message.id == 0)
@@ -213,12 +241,15 @@ static int take_answer(struct peal__peer *peer)
 	} else if (parts.type != PEAL__FRAME_ANSWER) {
 		return -EPROTO;
 	}
+	count_down(peer);
 	place = find_call(peer, message.id);
 	if (*place != NULL) { /* else it came too late */
+		if (failed == 0)
+			failed = copy_answer(peer, &message);
 		message.kind = 0;
 		message.status = (int32_t)(int64_t)parts.extension;
 		message.peer = peer->id;
-		finish(unlink_call(peer, place), failed,
+		finish(unlink_call(place), failed,
 		       failed != 0 ? NULL : &message);
 	}
 	peal_ring_release(&peer->lane, &message);
@@ -248,7 +279,7 @@ void peal__call_take_answers(struct peal_reactor *reactor)
 	for (uint32_t i = 0; left > 0 && i < reactor->options.client_max; i++) {
 		struct peal__peer *peer = &reactor->peers[i];
 
-		if (!peer->is_open || peer->calls == NULL)
+		if (!peer->is_open || peer->owed_count == 0)
 			continue;
 		left--;
 		if (peal_ring_has_data(&peer->lane))
@@ -263,7 +294,7 @@ bool peal__call_has_answers(const struct peal_reactor *reactor)
 	for (uint32_t i = 0; left > 0 && i < reactor->options.client_max; i++) {
 		const struct peal__peer *peer = &reactor->peers[i];
 
-		if (!peer->is_open || peer->calls == NULL)
+		if (!peer->is_open || peer->owed_count == 0)
 			continue;
 		left--;
 		if (peal_ring_has_data(&peer->lane))
@@ -280,7 +311,7 @@ static uint64_t expire_some(struct peal__peer *peer, uint64_t now_ns,
 
 	while (*place != NULL) {
 		if ((*place)->deadline_ns <= now_ns) {
-			finish(unlink_call(peer, place), -ETIMEDOUT, NULL);
+			finish(unlink_call(place), -ETIMEDOUT, NULL);
 			/* It may have called again, or changed the list. */
 			place = &peer->calls;
 			continue;

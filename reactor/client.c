@@ -263,10 +263,13 @@ void peal__client_note_loss(struct peal_client *client)
 
 int peal__client_lose(struct peal_client *client)
 {
+	int saved_errno = errno;
+
 	client->is_readable = false;
 	if (client->producer->lost == 0) {
 		peal__producer_lose(client->producer, -EPROTO);
 		shutdown(client->producer->connection.socket.fd, SHUT_RDWR);
+		errno = saved_errno; /* it may have hung up */
 	}
 	return -EPROTO;
 }

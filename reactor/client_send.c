@@ -34,14 +34,15 @@ static int claim(struct peal_client *client, const struct outgoing *outgoing,
 	void *data;
 	int error;
 
-	/* So that the limit does not depend on there being a deadline. */
-	if (PEAL_UNLIKELY(bytes > peal_client_message_max(client)))
-		return -EMSGSIZE;
 	if (PEAL_UNLIKELY(producer->lost != 0)) {
 		error = peal__client_mend(client, timeout_ns);
 		if (error < 0)
 			return error;
 	}
+	/* So that the limit does not depend on there being a deadline. Of this
+	 * connection: the next one may have larger rings. */
+	if (PEAL_UNLIKELY(bytes > peal_client_message_max(client)))
+		return -EMSGSIZE;
 	if (outgoing->is_extended) {
 		kind |= PEAL__FRAME_EXTENDED;
 		bytes += PEAL__FRAME_EXTENSION_BYTES;

@@ -93,6 +93,10 @@ int peal__client_interrupt(void *object)
 	if (client->view.serial != 0 && client->view.note == NULL &&
 	    is_awaited(client))
 		return -EAGAIN;
+	/* A handler on the server's own thread: nobody else makes room. */
+	if (PEAL_UNLIKELY(peal__reactor_would_wait(
+		    client->producer->connection.self)))
+		return -EDEADLK;
 	return 0;
 }
 

@@ -6,6 +6,7 @@
 #include "base/cpu.h"
 #include "base/failure.h"
 #include "base/random.h"
+#include "base/read.h"
 #include "reactor/options.h"
 #include "reactor/reactor.h"
 
@@ -32,6 +33,7 @@ static void free_reactor(struct peal_reactor *reactor)
 		free(running);
 	}
 	free_stashes(reactor);
+	peal__buffer_free(&reactor->answer);
 	peal__completions_close(reactor->completions);
 	free(reactor->peers);
 	free(reactor->touched);
@@ -136,19 +138,12 @@ int peal_reactor_open(const struct peal_reactor_options *options,
 static bool is_busy(const struct peal_reactor *reactor)
 {
 	for (const struct peal__running *running = reactor->all;
-	     running != NULL; running = running->next_all) {
-		bool is_free = false;
-
-		for (const struct peal__running *free_one = reactor->free_list;
-		     free_one != NULL && !is_free;
-		     free_one = free_one->next_free)
-			is_free = free_one == running;
+	     running != NULL; running = running->next_all)
 		/* W4: pairs with W5 in run_work(). */
-		if (!is_free &&
+		if (!running->is_free &&
 		    (__atomic_load_n(&running->flags, __ATOMIC_ACQUIRE) &
 		     PEAL__ENDED) == 0)
 			return true;
-	}
 	return false;
 }
 
@@ -163,28 +158,40 @@ static void finish_completions(struct peal_reactor *reactor)
 			completion->run(completion, reactor);
 }
 
+/* The part of closing that runs callbacks and posts. 0 or -EBUSY. */
+static int finish(struct peal_reactor *reactor)
+{
+	finish_completions(reactor);
+	if (is_busy(reactor))
+		return -EBUSY;
+	peal__workers_close(reactor->workers);
+	peal__completions_see_off(reactor->completions);
+	finish_completions(reactor);
+	peal__peers_ring(reactor);
+	for (uint32_t i = 0; i < reactor->options.client_max; i++)
+		if (reactor->peers[i].is_open)
+			peal__peer_closed(reactor, reactor->peers[i].slot,
+			                  -ESHUTDOWN);
+	return 0;
+}
+
 int peal_reactor_close(struct peal_reactor *reactor)
 {
-	bool forked;
+	int error;
 
 	if (reactor == NULL)
 		return 0;
-	forked = peal__consumer_was_forked(reactor->consumer);
-	if (!forked) {
+	if (!peal__consumer_was_forked(reactor->consumer)) {
 		if (reactor->is_in_pass)
 			return -EDEADLK;
-		finish_completions(reactor);
-		if (is_busy(reactor))
-			return -EBUSY;
-		peal__workers_close(reactor->workers);
-		peal__completions_see_off(reactor->completions);
-		finish_completions(reactor);
-		peal__peers_ring(reactor);
-		for (uint32_t i = 0; i < reactor->options.client_max; i++)
-			if (reactor->peers[i].is_open)
-				peal__peer_closed(reactor,
-				                  reactor->peers[i].slot,
-				                  -ESHUTDOWN);
+		peal__reactor_begin_pass(reactor);
+		/* Relaxed: a post that posts itself again does so here. */
+		peal__write_once(&reactor->is_closing, true);
+		error = finish(reactor);
+		peal__write_once(&reactor->is_closing, error == 0);
+		peal__reactor_end_pass(reactor);
+		if (error < 0)
+			return error;
 	}
 	peal_consumer_close(reactor->consumer);
 	free_reactor(reactor);

@@ -322,6 +322,9 @@ void peal__peer_closed(void *object, struct peal__slot *slot, int reason)
 	slot->hold_count++;
 	peal__write_once(&peer->is_open, 0);
 	reactor->open_count--;
+	if (peer->owed_count > 0)
+		reactor->calling_count--;
+	peer->owed_count = 0;
 	if (peer->doom != 0) {
 		peer->doom = 0;
 		reactor->doomed_count--;

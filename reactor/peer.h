@@ -74,6 +74,7 @@ struct peal__peer {
 	uint64_t next_answer;   /* sequence of what is sent next */
 	struct peal__running **stash;
 	struct peal__call *calls;
+	uint64_t owed_count; /* answers to them that may still come, if late */
 
 	uint64_t parked_ns; /* since when the response ring is full */
 	uint64_t active_ns;

@@ -65,6 +65,7 @@ struct peal__running {
 	size_t claimed_bytes;
 	uint64_t handler_ticks; /* W; 0: not known */
 	struct peal__running *next_free;
+	bool is_free;
 	struct peal__running *next_all;
 };
 
@@ -95,11 +96,12 @@ struct peal_reactor {
 	uint32_t touched_count;
 	uint32_t *touched; /* slot indexes of peers whose bell is due */
 	uint64_t touched_ticks;
-	uint64_t looked_ticks;  /* at the clock, between two handlers */
-	bool is_brisk;          /* they have just been short */
-	uint32_t queued_count;  /* peers with a queue */
-	uint32_t calling_count; /* peers that owe answers to our calls */
-	uint32_t doomed_count;  /* peers to be sent away in the next pass */
+	uint64_t looked_ticks;      /* at the clock, between two handlers */
+	bool is_brisk;              /* they have just been short */
+	uint32_t queued_count;      /* peers with a queue */
+	uint32_t calling_count;     /* peers that owe answers to our calls */
+	uint32_t doomed_count;      /* peers to be sent away in the next pass */
+	struct peal__buffer answer; /* to a call, where it must be copied */
 	uint64_t call_id;
 	uint64_t calls_due_ns; /* not later than the first of their deadlines */
 	uint64_t timers_due_ns;
@@ -108,6 +110,7 @@ struct peal_reactor {
 	uint32_t
 		lone_count; /* long inline handlers beside which nothing came */
 	bool is_in_pass;
+	bool is_closing;            /* A: no more posts */
 	struct peal_reactor *outer; /* whose handler runs our pass, or NULL */
 	bool is_draining;
 	bool is_over;
@@ -117,6 +120,10 @@ struct peal_reactor {
 
 /* run.c */
 bool peal__reactor_is_mine(const struct peal_reactor *reactor);
+/* Between the two this thread runs handlers or callbacks of @reactor, which may
+ * neither run nor close it. */
+void peal__reactor_begin_pass(struct peal_reactor *reactor);
+void peal__reactor_end_pass(struct peal_reactor *reactor);
 /* Would this thread, waiting for an answer to @client, wait for itself? It runs a
  * handler or a callback of the reactor that @client is connected to. */
 bool peal__reactor_would_wait(struct peal_peer client);

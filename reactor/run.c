@@ -21,14 +21,14 @@ static __thread char self PEAL__TLS;
  * reactor. */
 static __thread struct peal_reactor *passing PEAL__TLS;
 
-static void begin_pass(struct peal_reactor *reactor)
+void peal__reactor_begin_pass(struct peal_reactor *reactor)
 {
 	reactor->is_in_pass = true;
 	reactor->outer = passing;
 	passing = reactor;
 }
 
-static void end_pass(struct peal_reactor *reactor)
+void peal__reactor_end_pass(struct peal_reactor *reactor)
 {
 	reactor->is_in_pass = false;
 	passing = reactor->outer;
@@ -148,7 +148,8 @@ int peal_reactor_post(struct peal_reactor *reactor, void (*run)(void *arg),
 	if (run == NULL)
 		return -EINVAL;
 	/* Relaxed: who posts while it ends has no claim either way. */
-	if (peal__read_once(&reactor->is_over))
+	if (peal__read_once(&reactor->is_over) ||
+	    peal__read_once(&reactor->is_closing))
 		return -ESHUTDOWN;
 	post = malloc(sizeof(*post));
 	if (post == NULL)
@@ -258,8 +259,10 @@ static void look_at_timers(struct peal_reactor *reactor, uint64_t now_ns)
 
 		if (!peer->is_open)
 			continue;
+		/* Whoever waits for us to take its request is not silent. */
 		if (peer->received_count != peer->looked_count ||
-		    peer->in_flight > 0) {
+		    peer->in_flight > 0 ||
+		    peal_ring_has_data(&peer->slot->rx)) {
 			peer->looked_count = peer->received_count;
 			peer->active_ns = now_ns;
 		}
@@ -294,16 +297,17 @@ static void look_at_clock(struct peal_reactor *reactor)
 	if (next_due_ns(reactor) == PEAL__NEVER)
 		return;
 	now_ns = peal__clock_ns();
-	peal__call_expire(reactor, now_ns);
+	/* First: the callbacks of calls may park somebody after this moment. */
 	if (now_ns >= reactor->timers_due_ns)
 		look_at_timers(reactor, now_ns);
+	peal__call_expire(reactor, now_ns);
 }
 
 static uint32_t pass(struct peal_reactor *reactor)
 {
 	uint32_t count = 0;
 
-	begin_pass(reactor);
+	peal__reactor_begin_pass(reactor);
 	look_at_stop(reactor);
 	if (!reactor->is_over) {
 		if (peal__completions_has_any(reactor->completions))
@@ -320,7 +324,7 @@ static uint32_t pass(struct peal_reactor *reactor)
 			send_doomed_away(reactor);
 		peal__peers_ring(reactor);
 	}
-	end_pass(reactor);
+	peal__reactor_end_pass(reactor);
 	return count;
 }
 
@@ -369,10 +373,10 @@ static int wait(struct peal_reactor *reactor, uint64_t timeout_ns)
 {
 	int result;
 
-	begin_pass(reactor);
+	peal__reactor_begin_pass(reactor);
 	result = peal_consumer_wait(reactor->consumer,
 	                            bounded(reactor, timeout_ns));
-	end_pass(reactor);
+	peal__reactor_end_pass(reactor);
 	return result;
 }
 
@@ -418,9 +422,9 @@ int peal_reactor_prepare(struct peal_reactor *reactor, uint64_t *ret_timeout_ns)
 		return result;
 	if (reactor->is_over)
 		return 1; /* dispatch tells it */
-	begin_pass(reactor);
+	peal__reactor_begin_pass(reactor);
 	result = peal_consumer_prepare(reactor->consumer);
-	end_pass(reactor);
+	peal__reactor_end_pass(reactor);
 	if (result < 0)
 		return result;
 	due_ns = next_due_ns(reactor);
@@ -444,9 +448,9 @@ int peal_reactor_dispatch(struct peal_reactor *reactor)
 		return result;
 	if (reactor->is_over)
 		return -ESHUTDOWN;
-	begin_pass(reactor);
+	peal__reactor_begin_pass(reactor);
 	result = peal_consumer_dispatch(reactor->consumer);
-	end_pass(reactor);
+	peal__reactor_end_pass(reactor);
 	if (result < 0)
 		return result;
 	pass(reactor);

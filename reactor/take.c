@@ -21,6 +21,7 @@
 #define TAKE_MAX 256 /* requests before completions have their turn */
 #define LONE_ENOUGH 64
 #define BRISK_LOOKS 4
+#define ERRNO_MAX 4095
 
 /* the pool ------------------------------------------------------------------ */
 
@@ -37,6 +38,7 @@ static bool has_free(struct peal_reactor *reactor)
 	running->reactor = reactor;
 	running->request.ops = &peal__answer_ops;
 	running->next_all = reactor->all;
+	running->is_free = true;
 	reactor->all = running;
 	reactor->free_list = running;
 	return true;
@@ -76,6 +78,7 @@ static void recycle(struct peal__running *running)
 	peal__buffer_rest(&running->request.in);
 	peal__buffer_rest(&running->request.out);
 	running->next_free = reactor->free_list;
+	running->is_free = true;
 	reactor->free_list = running;
 	reactor->in_flight--;
 	reactor->consumer->paused = reactor->in_flight >= total_max(reactor);
@@ -229,6 +232,9 @@ static void dispatch(struct peal__running *running,
 		error = reactor->options.executor(run_executed, &running->work,
 		                                  reactor->options.arg);
 	if (error < 0) {
+		/* What is no -errno would cost the client its connection. */
+		if (error < -ERRNO_MAX)
+			error = -EIO;
 		running->flags = PEAL__ENDED;
 		fail(running, error);
 	}
@@ -338,6 +344,7 @@ static void take_one(struct peal_reactor *reactor, struct peal__peer *peer,
 		return;
 	}
 	reactor->free_list = running->next_free;
+	running->is_free = false;
 	fill(running, peer, message, &parts);
 	count_in(running, peer);
 	error = judge(reactor, peer, &running->request);

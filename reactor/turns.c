@@ -181,10 +181,12 @@ static void begin_turn(struct peal__peer *peer, uint64_t now)
 	peal__peer_unpark(peer, PEAL__PARKED_TURN);
 }
 
-/* What may not be taken for another reason is not worth a turn. */
+/* And could be served if it had a turn: who is parked for another reason as
+ * well, or at the cap for all, has no use for one, and would keep us awake. */
 static bool has_asked(const struct peal__peer *peer)
 {
 	return (peer->parked & ~(uint32_t)PEAL__PARKED_TURN) == 0 &&
+	       !peer->reactor->consumer->paused &&
 	       peal_ring_has_data(&peer->slot->rx);
 }
 

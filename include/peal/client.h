@@ -117,8 +117,9 @@ PEAL_API PEAL_MUST_CHECK int peal_client_call(struct peal_client *client,
  * answer that is looked at to be released. *@ret_id is filled in before the
  * answer can come; it may be NULL.
  *
- * 0, -EAGAIN, -ETIMEDOUT, -EMSGSIZE, -ECANCELED, -ECONNRESET, -ESHUTDOWN,
- * -EPROTO, -ENOMEM; with reconnect also those of peal_client_connect();
+ * 0, -EAGAIN, -ETIMEDOUT, -EMSGSIZE, -ECANCELED, -EDEADLK (it would wait for room
+ * in a handler of that very server), -ECONNRESET, -ESHUTDOWN, -EPROTO, -ENOMEM;
+ * with reconnect also those of peal_client_connect();
  * publish: 0, or -EINVAL (nothing was claimed, more than was claimed: the claim
  * stays), -ENOMEM, or the loss.
  */

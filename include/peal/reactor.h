@@ -90,7 +90,7 @@ struct peal_reactor_options {
 	uint32_t inline_mode;   /* PEAL_INLINE_AUTO, ... */
 	uint32_t worker_count;  /* 0 to 1,024; 0 */
 	uint32_t turn_budget;   /* requests a turn, 1 to 65,536; 64 */
-	uint32_t copy_requests; /* 1: copy before the handler, always */
+	uint32_t copy_requests; /* 1: copy what clients say, always */
 
 	/* Caps. At one of the in-flight caps a request stays in its ring
 	 * (STALL) or fails with -EBUSY (REJECT). */
@@ -108,7 +108,8 @@ struct peal_reactor_options {
 	uint64_t ring_max_bytes;          /* 16 MiB; at most 1 GiB */
 	uint64_t segment_total_max_bytes; /* of all rings; 4 GiB */
 
-	uint64_t idle_timeout_ns;  /* close a client silent so long; 0: never */
+	/* Close a client that neither asks nor answers for so long; 0: never. */
+	uint64_t idle_timeout_ns;
 	uint64_t stall_timeout_ns; /* one that does not read; 0: never */
 
 	uint32_t memory_flags; /* PEAL_MEMORY_HUGE | ... */
@@ -178,8 +179,9 @@ PEAL_API void peal_reactor_notify(struct peal_reactor *reactor);
 /*
  * Run @run(@arg) on the reactor's thread, soon. Posts of one thread run in
  * order; many make one wake; what they send goes out before the next sleep. A
- * post that posts again has its turn after the rings have had theirs. Any
- * thread. 0, -ENOMEM, -ESHUTDOWN (the stop is complete).
+ * post that posts again has its turn after the rings have had theirs. Those that
+ * are left run in close. Any thread. 0, -ENOMEM, -ESHUTDOWN (the stop is
+ * complete, or it is being closed).
  */
 PEAL_API PEAL_MUST_CHECK int peal_reactor_post(struct peal_reactor *reactor,
                                                void (*run)(void *arg),
@@ -204,8 +206,9 @@ PEAL_API int peal_reactor_push_all(struct peal_reactor *reactor,
 /*
  * Call @peer: its on_request answers, also while it waits in a call of its own.
  * @on_answer runs once, on the reactor's thread: with error 0 and the answer,
- * which lives until it returns, or with -ETIMEDOUT, -ECONNRESET (it has gone),
- * -EPROTO, -EIO (its handler gave no answer), -ENOSYS (it has none), and
+ * which lives until it returns (where requests are not copied, in memory that
+ * its client can still write), or with -ETIMEDOUT, -ECONNRESET (it has gone),
+ * -EPROTO, -ENOMEM, -EIO (its handler gave no answer), -ENOSYS (it has none), and
  * NULL. Answers of more than 16 KiB less 64 bytes are -EMSGSIZE for the client.
  *
  * 0, or the errors of peal_reactor_push(); then on_answer does not run.
@@ -263,8 +266,8 @@ PEAL__END_SAME_NAME
  * Close: the name is free, clients get -ESHUTDOWN. Requests that are open and
  * whose handlers have ended are dropped: do not reply to them any more. NULL
  * is fine. 0, or -EBUSY: a handler still runs, everything stays valid; let it
- * end and call again; or -EDEADLK: inside a handler or a callback. Not while
- * another thread runs the reactor: stop it and join that thread first.
+ * end and call again; or -EDEADLK: in a handler, callback or post of its own.
+ * Not while another thread runs the reactor: stop it and join that thread first.
  */
 PEAL_API int peal_reactor_close(struct peal_reactor *reactor);
 
@@ -299,7 +302,8 @@ PEAL_API bool peal_request_is_one_way(const struct peal_request *request);
  * peal's. @data may be the request's own bytes.
  *
  * 0, also when the client has gone meanwhile; -EMSGSIZE (no answer of this size
- * ever fits: the request stays open), -ENOMEM (likewise).
+ * ever fits: the request stays open), -ENOMEM (likewise), -ESTALE (in a forked
+ * child, as all below: the parent has it).
  */
 PEAL_API int peal_reply(struct peal_request *request, const void *data,
                         size_t bytes);

@@ -233,6 +233,7 @@ static int run_life(const char *what)
 		fault("the victim ended with %d", status);
 	for (const char *const *name =
 	             (const char *const[]){"", NAME ".lock ",
+	                                   NAME ".lock " NAME "~peal ",
 	                                   NAME " " NAME ".lock ", NULL};
 	     strcmp(scene_names(), *name) != 0;)
 		if (*++name == NULL) {

@@ -261,8 +261,11 @@ static int ask(void *arg)
 	options.order = asker.number % 2 ? PEAL_ORDERED : PEAL_UNORDERED;
 	options.wait_mode = asker.number % 4 == 0 ? PEAL_WAIT_FD
 	                                          : PEAL_WAIT_FUTEX;
-	if (peal_client_connect(&options, 10 * SCENE_S, &asker.client) < 0)
-		return 1;
+	/* The first server may be killed before we have come to it. */
+	while ((error = peal_client_connect(&options, 10 * SCENE_S,
+	                                    &asker.client)) < 0)
+		if (!is_absence(error))
+			return 1;
 	while (error == 0 && scene_get(&board->stop) == 0 &&
 	       asker.tally->sequence < SEQUENCE_MAX - 2 * DEPTH)
 		error = scene_random(&asker.chance) % 2 ? call_once(&asker)

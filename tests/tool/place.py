@@ -15,11 +15,13 @@ LISTENING = 0x10000  # __SO_ACCEPTCON
 
 
 def is_listening(path):
-    """Can one connect? A socket has its name a moment before that."""
+    """Can one connect? A socket that is there may be a dead server's."""
     with open('/proc/net/unix', encoding='utf-8', errors='replace') as table:
         rows = [line.split() for line in table]
-    return any(row[-1] == str(path) and int(row[3], 16) & LISTENING
-               for row in rows[1:])
+    # The table has the name that it was bound by, before it listened.
+    return path.is_socket() and any(
+        row[-1] == f'{path}~peal' and int(row[3], 16) & LISTENING
+        for row in rows[1:])
 
 
 class Place:

@@ -7,9 +7,11 @@
 
 #include <sched.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include "mpsc/connect.h"
 #include "mpsc/wire.h"
 #include "shm/pass.h"
 
@@ -188,12 +190,37 @@ static void questions_that_come_together_get_one_answer(void **state)
 	peal_consumer_close(consumer);
 }
 
+/* A signal would make poll(2) fail now and then; no descriptors at all do so
+ * every time. */
+static void errno_stays_when_a_look_at_the_server_fails(void **state)
+{
+	struct rlimit before, none;
+	int pair[2], found_errno;
+	bool has_gone;
+
+	(void)state;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair), 0);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+	none = before;
+	none.rlim_cur = 0;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+	errno = OUR_ERRNO;
+	has_gone = peal__has_hung_up(pair[0]);
+	found_errno = errno;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+	assert_false(has_gone);
+	assert_int_equal(found_errno, OUR_ERRNO);
+	close(pair[0]);
+	close(pair[1]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(overflow_user_is_refused_whatever_its_number_is),
 		TEST(user_at_its_cap_is_turned_away_at_accept),
 		TEST(questions_that_come_together_get_one_answer),
+		TEST(errno_stays_when_a_look_at_the_server_fails),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL) != 0;

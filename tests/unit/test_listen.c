@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What is seen at the path of a server while it comes up. Needs -Dhooks=true:
+ * by chance nobody looks just then.
+ */
+#include "tests/unit/mpsc_fixture.h"
+
+#include <signal.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include "base/hooks.h"
+
+static struct {
+	int passed_count;
+	bool was_there;
+	bool is_deadly;
+} seen;
+
+static void look(const char *place)
+{
+	struct stat status;
+	char path[256];
+
+	if (strcmp(place, "listen: bound") != 0)
+		return;
+	snprintf(path, sizeof(path), "%s/words", own.directory.path);
+	seen.passed_count++;
+	seen.was_there = lstat(path, &status) == 0;
+	if (seen.is_deadly)
+		kill(getpid(), SIGKILL);
+}
+
+static void die_before_listening(void)
+{
+	struct peal_consumer_options options = consumer_options();
+	struct peal_consumer *consumer;
+	int status;
+	pid_t pid;
+
+	fflush(NULL);
+	pid = fork();
+	if (pid == 0) {
+		seen.is_deadly = true;
+		_exit(peal_consumer_open(&options, &consumer) != 0);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFSIGNALED(status));
+}
+
+static void socket_that_is_seen_listens(void **state)
+{
+	struct peal_consumer_options options = consumer_options();
+	struct peal_producer_options others = producer_options();
+	struct peal_consumer *consumer;
+	struct peal_producer *producer;
+
+	(void)state;
+	peal__hook = look;
+	consumer = open_with(&options);
+	peal__hook = NULL;
+	assert_int_equal(seen.passed_count, 1);
+	assert_false(seen.was_there);
+	assert_int_equal(peal_producer_attach(&others, SECOND, &producer), 0);
+	peal_producer_detach(producer);
+	peal_consumer_close(consumer);
+}
+
+static void socket_that_never_listened_is_taken_over(void **state)
+{
+	struct peal_consumer_options options = consumer_options();
+
+	(void)state;
+	peal__hook = look;
+	die_before_listening();
+	peal__hook = NULL;
+	assert_int_equal(directory_count(&own.directory), 2);
+	/* What it left goes with the next one, see end(). */
+	peal_consumer_close(open_with(&options));
+}
+
+static int begin_to_look(void **state)
+{
+	memset(&seen, 0, sizeof(seen));
+	return begin(state);
+}
+
+#define LOOK(test) cmocka_unit_test_setup_teardown(test, begin_to_look, end)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		LOOK(socket_that_is_seen_listens),
+		LOOK(socket_that_never_listened_is_taken_over),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL) != 0;
+}

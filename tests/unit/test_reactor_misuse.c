@@ -1,0 +1,268 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What hurried users do to a reactor: each test is named after what it once got
+ * wrong.
+ */
+#include "tests/unit/reactor_fixture.h"
+
+#include <sys/wait.h>
+
+#include "peal/client.h"
+
+static struct {
+	int closed_error, posted_error;
+	uint32_t post_count;
+	uint32_t child_count;
+	int status; /* of the child */
+	struct peal_client *client;
+	int send_error, call_error;
+} misuse;
+
+static int begin_misuse(void **state)
+{
+	memset(&misuse, 0, sizeof(misuse));
+	return begin(state);
+}
+
+#define MISUSE(test) cmocka_unit_test_setup_teardown(test, begin_misuse, end)
+
+/* closing ------------------------------------------------------------------- */
+
+static void close_it(struct peal_reactor *reactor, struct peal_peer peer,
+                     int reason, void *arg)
+{
+	on_closed(reactor, peer, reason, arg);
+	misuse.closed_error = peal_reactor_close(reactor);
+}
+
+static void close_by_post(void *arg)
+{
+	misuse.posted_error = peal_reactor_close(arg);
+}
+
+static void callbacks_of_close_cannot_close_once_more(void **state)
+{
+	struct peal_reactor_options options = usual_options();
+	struct raw_client raw;
+
+	(void)state;
+	options.on_closed = close_it;
+	open_reactor(&options);
+	connect_raw(&raw, 0);
+	assert_int_equal(peal_reactor_post(served.reactor, close_by_post,
+	                                   served.reactor),
+	                 0);
+	close_reactor();
+	assert_int_equal(misuse.closed_error, -EDEADLK);
+	assert_int_equal(misuse.posted_error, -EDEADLK);
+	raw_close(&raw, false);
+}
+
+static void post_again(void *arg)
+{
+	misuse.post_count++;
+	misuse.posted_error = peal_reactor_post(arg, post_again, arg);
+}
+
+static void close_ends_posts_that_post_again(void **state)
+{
+	struct peal_reactor_options options = usual_options();
+
+	(void)state;
+	open_reactor(&options);
+	assert_int_equal(peal_reactor_post(served.reactor, post_again,
+	                                   served.reactor),
+	                 0);
+	run();
+	assert_int_equal(misuse.posted_error, 0);
+	alarm(10);
+	close_reactor();
+	assert_int_equal(misuse.posted_error, -ESHUTDOWN);
+}
+
+/* forks --------------------------------------------------------------------- */
+
+/* In the child: the bit of the first thing that is not refused. */
+static int try_everything(struct peal_request *request)
+{
+	void *place;
+
+	if (!peal_request_cancelled(request))
+		return 1;
+	if (peal_request_retain(request) != -ESTALE)
+		return 2;
+	if (peal_reply_claim(request, 4, &place) != -ESTALE)
+		return 3;
+	if (peal_reply_publish(request, 0) != -ESTALE)
+		return 4;
+	if (peal_reply(request, "from", 4) != -ESTALE)
+		return 5;
+	peal_request_drop(request);
+	return 0;
+}
+
+static void answer_from_a_child(struct peal_request *request, void *arg)
+{
+	pid_t pid;
+
+	(void)arg;
+	fflush(NULL);
+	pid = fork();
+	if (pid == 0)
+		_exit(try_everything(request));
+	waitpid(pid, &misuse.status, 0);
+	misuse.child_count++;
+	peal_reply(request, "parent", 6);
+}
+
+static void child_of_a_handler_cannot_answer(void **state)
+{
+	struct peal_reactor_options options = usual_options();
+	struct raw_client raw;
+
+	(void)state;
+	options.on_request = answer_from_a_child;
+	for (uint32_t workers = 0; workers < 2; workers++) {
+		options.worker_count = workers;
+		options.inline_mode = workers ? PEAL_INLINE_NEVER
+		                              : PEAL_INLINE_ALWAYS;
+		open_reactor(&options);
+		connect_raw(&raw, 0);
+		misuse.child_count = 0;
+		misuse.status = -1;
+		assert_int_equal(raw_ask(&raw, 1, "e"), 0);
+		run_until(&misuse.child_count, 1);
+		assert_int_equal(misuse.status, 0);
+		for (int i = 0; i < 10; i++)
+			peal_reactor_run_once(served.reactor, MS);
+		hear(&raw, PEAL__FRAME_ANSWER, 1, 0, "parent");
+		leave(&raw);
+		close_reactor();
+	}
+}
+
+/* executors ----------------------------------------------------------------- */
+
+static int refuse_oddly(void (*run_it)(void *work), void *work, void *arg)
+{
+	(void)run_it;
+	(void)work;
+	(void)arg;
+	return -70000;
+}
+
+static void executor_that_returns_no_errno_costs_one_answer(void **state)
+{
+	struct peal_reactor_options options = usual_options();
+	struct raw_client raw;
+
+	(void)state;
+	options.executor = refuse_oddly;
+	options.inline_mode = PEAL_INLINE_NEVER;
+	open_reactor(&options);
+	connect_raw(&raw, 0);
+	assert_int_equal(raw_ask(&raw, 1, "e"), 0);
+	run();
+	hear(&raw, PEAL__FRAME_FAILED, 1, -EIO, "");
+	leave(&raw);
+	close_reactor();
+}
+
+/* clients ------------------------------------------------------------------- */
+
+static void ask_oneself(struct peal_request *request, void *arg)
+{
+	struct peal_message answer;
+	const char *data = peal_request_data(request, NULL);
+
+	(void)arg;
+	if (data != NULL && data[0] == 'n') {
+		do
+			misuse.send_error = peal_client_send(misuse.client, "e",
+			                                     1, PEAL_FOREVER,
+			                                     5 * SECOND, NULL);
+		while (misuse.send_error == 0);
+		misuse.call_error = peal_client_call(misuse.client, "e", 1,
+		                                     5 * SECOND, &answer);
+	}
+	peal_reply(request, "done", 4);
+}
+
+static void full_ring_of_a_nested_client_is_a_deadlock_too(void **state)
+{
+	struct peal_reactor_options options = usual_options();
+	struct peal_client_options wish = PEAL_CLIENT_OPTIONS_INIT;
+	struct raw_client raw;
+
+	(void)state;
+	options.on_request = ask_oneself;
+	open_in_background(&options);
+	wish.name = "served";
+	wish.request_ring_bytes = 4096;
+	assert_int_equal(
+		peal_client_connect(&wish, PATIENCE_NS, &misuse.client), 0);
+	assert_int_equal(raw_connect(&raw, "served", 4096, 0), 0);
+	await_word(&served.opened_count, 2);
+	assert_int_equal(raw_ask(&raw, 1, "n"), 0);
+	await_word(&served.handled_count, 0);
+	while (!peal_ring_has_data(&raw.responses))
+		sleep_ns(MS);
+	hear(&raw, PEAL__FRAME_ANSWER, 1, 0, "done");
+	assert_int_equal(misuse.send_error, -EDEADLK);
+	assert_int_equal(misuse.call_error, -EDEADLK);
+	peal_client_close(misuse.client);
+	raw_close(&raw, true);
+	await_word(&served.closed_count, 2);
+	peal_reactor_stop(served.reactor, SECOND);
+	join_background();
+	close_reactor();
+}
+
+static void larger_rings_are_found_by_the_message_they_were_for(void **state)
+{
+	struct peal_reactor_options options = usual_options();
+	struct peal_client_options wish = PEAL_CLIENT_OPTIONS_INIT;
+	static const char text[8000] = "e";
+	struct peal_client *client;
+	struct peal_message answer;
+
+	(void)state;
+	options.ring_default_bytes = options.ring_max_bytes = 4096;
+	open_in_background(&options);
+	wish.name = "served";
+	wish.reconnect = 1;
+	assert_int_equal(peal_client_connect(&wish, PATIENCE_NS, &client), 0);
+	assert_int_equal(peal_client_call(client, text, sizeof(text), SECOND,
+	                                  &answer),
+	                 -EMSGSIZE);
+	peal_reactor_stop(served.reactor, SECOND);
+	join_background();
+	close_reactor();
+	options.ring_default_bytes = options.ring_max_bytes = 65536;
+	open_in_background(&options);
+	assert_int_equal(peal_client_call(client, "e", 1, SECOND, &answer),
+	                 -ESHUTDOWN);
+	assert_int_equal(peal_client_call(client, text, sizeof(text), SECOND,
+	                                  &answer),
+	                 0);
+	assert_int_equal(answer.data_bytes, sizeof(text));
+	assert_int_equal(peal_client_close(client), 0);
+	await_word(&served.closed_count, 1);
+	peal_reactor_stop(served.reactor, SECOND);
+	join_background();
+	close_reactor();
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		MISUSE(callbacks_of_close_cannot_close_once_more),
+		MISUSE(close_ends_posts_that_post_again),
+		MISUSE(child_of_a_handler_cannot_answer),
+		MISUSE(executor_that_returns_no_errno_costs_one_answer),
+		MISUSE(full_ring_of_a_nested_client_is_a_deadlock_too),
+		MISUSE(larger_rings_are_found_by_the_message_they_were_for),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL) != 0;
+}
