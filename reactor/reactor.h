@@ -91,7 +91,8 @@ struct peal_reactor {
 	struct peal_reactor_stats stats;
 	struct peal__running *free_list, *all;
 	uint32_t in_flight;
-	uint32_t open_count; /* peers */
+	uint32_t unsettled_count; /* of these, not answered yet */
+	uint32_t open_count;      /* peers */
 	uint32_t touched_count;
 	uint32_t *touched; /* slot indexes of peers whose bell is due */
 	uint64_t touched_ticks;

@@ -19,7 +19,8 @@
 #include "reactor/reactor.h"
 
 #define TAKE_MAX 256 /* requests before completions have their turn */
-#define LONE_ENOUGH 64
+#define LONE_ENOUGH 16
+#define OUTLIER 4 /* times the mean: as much as one handler may say */
 #define BRISK_LOOKS 4
 
 /* the pool ------------------------------------------------------------------ */
@@ -63,7 +64,15 @@ static uint32_t peer_max(const struct peal_reactor *reactor)
 
 static void learn(struct peal_reactor *reactor, uint64_t ticks)
 {
-	reactor->mean_ticks += ticks / 8 - reactor->mean_ticks / 8;
+	uint64_t mean = reactor->mean_ticks;
+	uint64_t most =
+		OUTLIER *
+		(mean > reactor->tiny_ticks ? mean : reactor->tiny_ticks);
+
+	/* One that was pushed off its processor says nothing of the others. */
+	if (ticks > most)
+		ticks = most;
+	reactor->mean_ticks += ticks / 8 - mean / 8;
 }
 
 static void recycle(struct peal__running *running)
@@ -91,6 +100,7 @@ void peal__running_settle(struct peal__running *running, bool was_sent)
 	struct peal_reactor_stats *stats = &running->reactor->stats;
 	uint32_t before;
 
+	running->reactor->unsettled_count--;
 	if (!was_sent)
 		stats->dropped_count++;
 	else if (running->outgoing.type == PEAL__FRAME_FAILED)
@@ -250,7 +260,7 @@ static bool is_for_inline(const struct peal_reactor *reactor,
 		return false;
 	if (reactor->mean_ticks < reactor->tiny_ticks)
 		return true;
-	return reactor->in_flight == 1 &&
+	return reactor->unsettled_count == 1 &&
 	       (reactor->mean_ticks < reactor->short_ticks ||
 	        reactor->lone_count >= LONE_ENOUGH) &&
 	       !peal_ring_has_data(&peer->slot->rx) &&
@@ -287,7 +297,10 @@ static void count_in(struct peal__running *running, struct peal__peer *peer)
 	peer->received_count++;
 	peer->in_flight++;
 	peer->slot->hold_count++;
-	if (++reactor->in_flight == 1)
+	reactor->in_flight++;
+	/* A worker that has answered may not be back yet when its client asks
+	 * again: that is not beside another one. */
+	if (++reactor->unsettled_count == 1)
 		reactor->lone_count++;
 	else
 		reactor->lone_count = 0;
