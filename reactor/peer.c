@@ -196,6 +196,17 @@ bool peal__peer_can_flush(const struct peal__peer *peer)
 	       (int64_t)(released - peer->want) >= 0;
 }
 
+void peal__peer_yield(struct peal__peer *peer, uint32_t reason, bool is_on)
+{
+	uint32_t yield = is_on ? peer->yield | reason : peer->yield & ~reason;
+
+	if (yield == peer->yield)
+		return;
+	peer->yield = yield;
+	/* Relaxed: a hint. Whoever sleeps for it is woken by its answer. */
+	peal__write_once(&peer->slot->segment->answers.yield, yield);
+}
+
 void peal__peer_park(struct peal__peer *peer, uint32_t reason)
 {
 	if (peer->parked & reason)

@@ -81,7 +81,9 @@ struct peal_reactor {
 	uint64_t short_ticks; /* what a handler may take that runs here */
 	uint64_t brisk_ticks; /* so short that the clock would be dear */
 	uint64_t tiny_ticks;  /* less than to hand it over */
-	bool can_dispatch;    /* there are workers or an executor */
+	uint64_t spin_ticks;  /* how long the wait spins */
+	uint32_t cpu_count;
+	bool can_dispatch; /* there are workers or an executor */
 
 	/* A */
 	const void *thread; /* an address that only one thread has */
@@ -98,6 +100,7 @@ struct peal_reactor {
 	uint64_t touched_ticks;
 	uint64_t looked_ticks;  /* at the clock, between two handlers */
 	bool is_brisk;          /* they have just been short */
+	bool is_crowded;        /* handlers need all processors there are */
 	uint32_t queued_count;  /* peers with a queue */
 	uint32_t calling_count; /* peers that owe answers to our calls */
 	uint32_t doomed_count;  /* peers to be sent away in the next pass */

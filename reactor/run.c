@@ -364,12 +364,29 @@ static uint64_t bounded(const struct peal_reactor *reactor, uint64_t timeout_ns)
 	return left_ns < timeout_ns ? left_ns : timeout_ns;
 }
 
+/*
+ * Is all that we wait for on workers, and no processor left to spin on? The
+ * last one is, as long as their answers are likely to come while we spin.
+ */
+static bool is_calm(const struct peal_reactor *reactor)
+{
+	uint32_t busy;
+
+	if (reactor->workers == NULL || reactor->in_flight == 0)
+		return false;
+	busy = peal__workers_busy(reactor->workers);
+	return busy >= reactor->cpu_count ||
+	       (busy + 1 >= reactor->cpu_count && busy > 0 &&
+	        reactor->mean_ticks > reactor->spin_ticks);
+}
+
 /* The wait runs callbacks, of those who come and go. */
 static int wait(struct peal_reactor *reactor, uint64_t timeout_ns)
 {
 	int result;
 
 	begin_pass(reactor);
+	reactor->consumer->is_calm = is_calm(reactor);
 	result = peal_consumer_wait(reactor->consumer,
 	                            bounded(reactor, timeout_ns));
 	end_pass(reactor);

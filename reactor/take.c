@@ -183,6 +183,22 @@ static int copy_in(struct peal__running *running)
 	return 0;
 }
 
+/* Clients that spin take the processors of the handlers that they wait for,
+ * until requests are so few again that half the processors would do. */
+static void look_at_crowd(struct peal_reactor *reactor, struct peal__peer *peer,
+                          bool is_inline)
+{
+	uint32_t busy = is_inline || reactor->workers == NULL
+	                        ? 0
+	                        : peal__workers_busy(reactor->workers);
+
+	if (busy >= reactor->cpu_count)
+		reactor->is_crowded = true;
+	else if (busy < reactor->cpu_count / 2 || is_inline)
+		reactor->is_crowded = false;
+	peal__peer_yield(peer, PEAL__YIELD_CROWD, reactor->is_crowded);
+}
+
 static void run_inline(struct peal__running *running,
                        const struct peal_message *message)
 {
@@ -191,6 +207,8 @@ static void run_inline(struct peal__running *running,
 	bool is_measured = reactor->can_dispatch;
 	uint64_t start = is_measured ? peal__cpu_ticks() : 0;
 
+	if (is_measured)
+		look_at_crowd(reactor, running->client, true);
 	running->is_inline = true;
 	reactor->stats.inline_count++;
 	if ((!running->client->is_trusted || reactor->options.copy_requests) &&
@@ -233,6 +251,7 @@ static void dispatch(struct peal__running *running,
 	if (error == 0 && reactor->workers != NULL) {
 		running->work.run = run_work;
 		peal__workers_submit(reactor->workers, &running->work);
+		look_at_crowd(reactor, running->client, false);
 		return;
 	}
 	if (error == 0)
