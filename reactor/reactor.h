@@ -102,6 +102,8 @@ struct peal_reactor {
 	bool is_brisk;          /* they have just been short */
 	bool is_crowded;        /* handlers need all processors there are */
 	uint32_t queued_count;  /* peers with a queue */
+	uint32_t capped_count;  /* peers that have enough in flight */
+	uint32_t orphan_count;  /* requests in flight of peers that have gone */
 	uint32_t calling_count; /* peers that owe answers to our calls */
 	uint32_t doomed_count;  /* peers to be sent away in the next pass */
 	uint64_t call_id;
@@ -127,7 +129,7 @@ bool peal__reactor_would_wait(struct peal_peer client);
 void peal__reactor_ring(struct peal_reactor *reactor);
 /* Push, and ring if need be. Any thread. */
 void peal__reactor_tell(struct peal_reactor *reactor,
-                        struct peal__completion *completion);
+                        struct peal__completion *completion, bool can_wait);
 /* The owner's part, see mpsc/server.h. */
 bool peal__reactor_has_work(void *object);
 void peal__reactor_settle(void *object);

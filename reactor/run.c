@@ -84,10 +84,11 @@ void peal__reactor_ring(struct peal_reactor *reactor)
 }
 
 void peal__reactor_tell(struct peal_reactor *reactor,
-                        struct peal__completion *completion)
+                        struct peal__completion *completion, bool can_wait)
 {
 	peal__completions_enter(reactor->completions);
-	if (peal__completions_push(reactor->completions, completion)) {
+	if (peal__completions_push(reactor->completions, completion,
+	                           can_wait)) {
 		PEAL__HOOK("reactor: told");
 		peal__reactor_ring(reactor);
 	}
@@ -155,7 +156,7 @@ int peal_reactor_post(struct peal_reactor *reactor, void (*run)(void *arg),
 		return -ENOMEM;
 	*post = (struct post){
 		.completion.run = on_post, .run = run, .arg = arg};
-	peal__reactor_tell(reactor, &post->completion);
+	peal__reactor_tell(reactor, &post->completion, false);
 	return 0;
 }
 
@@ -306,6 +307,7 @@ static uint32_t pass(struct peal_reactor *reactor)
 	begin_pass(reactor);
 	look_at_stop(reactor);
 	if (!reactor->is_over) {
+		peal__completions_begin(reactor->completions);
 		if (peal__completions_has_any(reactor->completions))
 			count += complete(reactor);
 		if (reactor->calling_count > 0)
@@ -349,7 +351,14 @@ bool peal__reactor_has_work(void *object)
 
 void peal__reactor_settle(void *object)
 {
+	const struct peal_reactor *reactor = object;
+
 	peal__peers_ring(object);
+	/* Who waits for a handler to end, rather than for its answer? */
+	peal__completions_await(
+		reactor->completions,
+		reactor->is_draining || reactor->consumer->paused ||
+			reactor->capped_count > 0 || reactor->orphan_count > 0);
 }
 
 /* the loop ------------------------------------------------------------------ */

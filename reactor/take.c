@@ -87,6 +87,7 @@ static void recycle(struct peal__running *running)
 	running->next_free = reactor->free_list;
 	reactor->free_list = running;
 	reactor->in_flight--;
+	reactor->orphan_count -= !peer->is_open;
 	reactor->consumer->paused = reactor->in_flight >= total_max(reactor);
 	if (--peer->in_flight < peer_max(reactor))
 		peal__peer_unpark(peer, PEAL__PARKED_CAP);
@@ -151,7 +152,7 @@ static void run_work(struct peal__work *work)
 	/* Else it is not ours any more. */
 	if (before & PEAL__SETTLED) {
 		running->ended.run = on_ended;
-		peal__reactor_tell(reactor, &running->ended);
+		peal__reactor_tell(reactor, &running->ended, true);
 	}
 	peal__completions_leave(reactor->completions);
 }
