@@ -2,6 +2,7 @@
 #include "doorbell/spin.h"
 
 #define FRUITLESS_MAX 8
+#define SOON_ENOUGH_MAX 16
 #define ALWAYS_NS PEAL__NS_PER_MS         /* between two looks at the clock */
 #define WAKE_UP_NS (50 * PEAL__NS_PER_US) /* what a sleep costs at least */
 #define QUOTA_MIN_MILLIS 1500 /* below one and a half CPUs the peer pays */
@@ -28,6 +29,7 @@ void peal__spin_init(struct peal__spin *spin, enum peal__spin_mode mode,
 		.mode = mode,
 		.full_ticks = peal__ns_to_ticks(full_ns),
 		.budget_ticks = peal__ns_to_ticks(full_ns),
+		.soon_enough = 1,
 		.soon_ticks = peal__ns_to_ticks(full_ns + WAKE_UP_NS),
 		.settle_ticks = peal__ns_to_ticks(PEAL__SPIN_SETTLE_NS),
 	};
@@ -35,14 +37,29 @@ void peal__spin_init(struct peal__spin *spin, enum peal__spin_mode mode,
 
 void peal__spin_failed(struct peal__spin *spin)
 {
-	if (++spin->fruitless_count >= FRUITLESS_MAX)
-		spin->budget_ticks = 0;
+	if (++spin->fruitless_count < FRUITLESS_MAX)
+		return;
+	spin->budget_ticks = 0;
+	spin->soon_count = 0;
+	if (spin->soon_enough < SOON_ENOUGH_MAX)
+		spin->soon_enough *= 2;
+}
+
+void peal__spin_paid(struct peal__spin *spin)
+{
+	/* With no budget it was the one look that found something. */
+	if (spin->budget_ticks == 0)
+		return;
+	spin->fruitless_count = 0;
+	spin->soon_enough = 1;
 }
 
 void peal__spin_slept(struct peal__spin *spin, uint64_t slept_ticks)
 {
 	if (spin->budget_ticks != 0 || slept_ticks >= spin->soon_ticks)
 		return;
-	spin->fruitless_count = 0;
+	if (++spin->soon_count < spin->soon_enough)
+		return;
+	spin->fruitless_count = FRUITLESS_MAX - 1;
 	spin->budget_ticks = spin->full_ticks;
 }

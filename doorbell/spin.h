@@ -9,6 +9,10 @@
  *	  |  <-------------------------------+
  *	  +--8 fruitless spins--> budget 0
  *
+ * A budget that has come back is lost again by its first fruitless spin, and
+ * takes twice as many short sleeps to come back once more. Otherwise a waiter
+ * whose waits are now and then short would mostly burn what others need.
+ *
  * One function serves everyone who waits: the consumer for messages, the
  * producer for room. They differ in what they look at and how they sleep.
  *
@@ -50,6 +54,8 @@ enum peal__spin_mode {
 struct peal__spin {
 	enum peal__spin_mode mode;
 	uint32_t fruitless_count;
+	uint32_t soon_count;   /* sleeps without a budget that were too short */
+	uint32_t soon_enough;  /* so many bring it back */
 	uint64_t full_ticks;   /* the budget when spinning pays */
 	uint64_t budget_ticks; /* the budget now */
 	uint64_t soon_ticks;   /* a sleep shorter than this was one too many */
@@ -70,6 +76,7 @@ struct peal__spin_look {
 	int (*sleep)(void *object, uint64_t deadline_ns);
 	void *object;
 	const int32_t *peer_cpu; /* shared word, or NULL: not known */
+	bool is_calm;            /* others need the processor: sleep at once */
 };
 
 /* As peal_doorbell_wait(), with a deadline. */
@@ -79,8 +86,10 @@ int peal__doorbell_wait_until(const struct peal_sleeper *sleeper,
 void peal__spin_init(struct peal__spin *spin, enum peal__spin_mode mode,
                      uint64_t budget_ns);
 
-/* The spin found nothing; the sleep lasted so long. Both move the budget. */
+/* The spin found nothing, or something; the sleep lasted so long. All of them
+ * move the budget. */
 void peal__spin_failed(struct peal__spin *spin);
+void peal__spin_paid(struct peal__spin *spin);
 void peal__spin_slept(struct peal__spin *spin, uint64_t slept_ticks);
 
 /* Am I where the peer ran last? Then it cannot run while I spin. */
@@ -128,7 +137,8 @@ peal__spin_try(const struct peal__spin *spin,
 	uint64_t limit_ticks = spin->budget_ticks;
 	int result;
 
-	if (spin->mode != PEAL__SPIN_ALWAYS && peal__spin_is_vain(look))
+	if (spin->mode != PEAL__SPIN_ALWAYS &&
+	    (look->is_calm || peal__spin_is_vain(look)))
 		limit_ticks = 0;
 	result = peal__spin_until(sleeper, look,
 	                          limit_ticks < spin->settle_ticks
@@ -166,7 +176,7 @@ peal__spin_sleep(struct peal__spin *spin, struct peal_sleeper *sleeper,
 		                 : peal__doorbell_wait_until(sleeper,
 		                                             deadline_ns);
 		PEAL__HOOK("sleep: over");
-		if (result == PEAL__SPIN_WOKEN)
+		if (result == PEAL__SPIN_WOKEN && !look->is_calm)
 			peal__spin_slept(spin, peal__cpu_ticks() - asleep);
 	}
 	peal_doorbell_disarm(sleeper);
@@ -194,8 +204,8 @@ peal__spin_wait(struct peal__spin *spin, struct peal_sleeper *sleeper,
 	uint64_t now_ns, until_ns;
 	int result = peal__spin_try(spin, sleeper, look);
 
-	if (result != -ETIMEDOUT)
-		spin->fruitless_count = 0;
+	if (result != -ETIMEDOUT && spin->fruitless_count != 0)
+		peal__spin_paid(spin);
 	if (result == PEAL__SPIN_WORK)
 		return result;
 	now_ns = peal__clock_ns();
@@ -210,7 +220,7 @@ peal__spin_wait(struct peal__spin *spin, struct peal_sleeper *sleeper,
 		return result;
 	if (spin->mode == PEAL__SPIN_ALWAYS)
 		return PEAL__SPIN_WOKEN;
-	if (spin->budget_ticks != 0)
+	if (spin->budget_ticks != 0 && !look->is_calm)
 		peal__spin_failed(spin);
 	until_ns = limit->net_ns >= PEAL__NEVER - now_ns
 	                   ? PEAL__NEVER

@@ -71,7 +71,7 @@ struct peal__client_bell {
 	_Alignas(PEAL__LINE) uint64_t arm;
 	_Alignas(8) uint64_t want; /* position that is worth a ring */
 	_Alignas(PEAL__LINE) uint32_t seq;
-	uint32_t yield; /* 1: it is to sleep rather than to spin */
+	uint32_t yield; /* not 0: it is to sleep rather than to spin */
 };
 PEAL__AT(peal__client_bell, want, 8);
 PEAL__AT(peal__client_bell, seq, 64);

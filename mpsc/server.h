@@ -129,6 +129,7 @@ struct peal_consumer {
 
 	/* C */
 	bool paused;                /* nobody's turn, until it is taken back */
+	bool is_calm;               /* the owner's: sleep rather than spin */
 	struct peal__slot *current; /* whose turn it is, or was last; or NULL */
 	uint32_t fork_generation;
 	struct peal__slot *slots;

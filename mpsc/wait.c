@@ -156,6 +156,7 @@ int peal_consumer_wait(struct peal_consumer *consumer, uint64_t timeout_ns)
 			return look_once(consumer);
 		/* Anew every time: its segment goes with its producer. */
 		look.peer_cpu = consumer->peer_cpu;
+		look.is_calm = consumer->is_calm;
 		result = peal__spin_wait(&consumer->spin, &consumer->sleeper,
 		                         &look, &limit);
 		if (result == PEAL__SPIN_WORK)

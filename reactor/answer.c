@@ -106,7 +106,7 @@ static int hand_over(struct peal__running *running)
 		return 0;
 	}
 	running->answered.run = on_answered;
-	peal__reactor_tell(reactor, &running->answered);
+	peal__reactor_tell(reactor, &running->answered, false);
 	return 0;
 }
 

@@ -189,7 +189,6 @@ static struct peal_client *allocate(const struct peal_client_options *known)
 		.settle = settle,
 		.wake_fd = -1,
 	};
-	peal__spin_init(&client->calm, PEAL__SPIN_NEVER, 0);
 	peal__spin_init(&client->spin, (enum peal__spin_mode)known->spin_mode,
 	                known->spin_ns);
 	if (peal__flight_reserve(&client->flight, 1) < 0) {

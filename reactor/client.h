@@ -86,7 +86,6 @@ struct peal_client {
 	/* waiting for answers */
 	struct peal_sleeper sleeper;
 	struct peal__spin spin;
-	struct peal__spin calm; /* instead, when it is not our turn */
 
 	/* the connection */
 	uint32_t serial;   /* which one it is */

@@ -129,10 +129,9 @@ static void read_fds(struct peal_client *client)
 /* The server has no time for us now, and others need our processor. */
 static bool is_to_yield(const struct peal_client *client)
 {
-	return client->options.spin_mode != PEAL_SPIN_ALWAYS &&
-	       peal__read_once(
+	return peal__read_once(
 		       &client->producer->connection.segment->answers.yield) !=
-	               0;
+	       0;
 }
 
 int peal__client_wait(struct peal_client *client,
@@ -146,6 +145,7 @@ int peal__client_wait(struct peal_client *client,
 		.sleep = sleep_for_answers,
 		.object = client,
 		.peer_cpu = &producer->connection.arm_page->cpu,
+		.is_calm = is_to_yield(client),
 	};
 	int result;
 
@@ -154,9 +154,7 @@ int peal__client_wait(struct peal_client *client,
 		return -EDEADLK;
 	limit->net_ns = client->unsent == NULL ? PEAL__PRODUCER_NET_NS
 	                                       : LANE_RETRY_NS;
-	result = peal__spin_wait(is_to_yield(client) ? &client->calm
-	                                             : &client->spin,
-	                         &client->sleeper, &look, limit);
+	result = peal__spin_wait(&client->spin, &client->sleeper, &look, limit);
 	if (client->unsent != NULL)
 		peal__upcall_flush(client);
 	if (peal__client_take_wake(client))

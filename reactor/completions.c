@@ -6,6 +6,9 @@
 #include <time.h>
 #include <urcu/wfcqueue.h>
 
+#include "base/hooks.h"
+#include "base/read.h"
+
 _Static_assert(sizeof(struct cds_wfcq_node) == sizeof(void *),
                "a completion begins with liburcu's node");
 _Static_assert(offsetof(struct peal__completion, next) == 0, "likewise");
@@ -17,6 +20,8 @@ struct peal__completions {
 	_Alignas(64) struct __cds_wfcq_head head;
 	_Alignas(64) struct cds_wfcq_tail tail;
 	uint32_t guest_count; /* beside what a guest writes anyway */
+	uint32_t is_rung;     /* since the reactor last began */
+	uint32_t is_awaited;  /* also what could wait */
 };
 
 struct peal__completions *peal__completions_open(void)
@@ -28,6 +33,8 @@ struct peal__completions *peal__completions_open(void)
 		return NULL;
 	__cds_wfcq_init(&completions->head, &completions->tail);
 	completions->guest_count = 0;
+	completions->is_rung = 0;
+	completions->is_awaited = 0;
 	return completions;
 }
 
@@ -37,7 +44,7 @@ void peal__completions_close(struct peal__completions *completions)
 }
 
 bool peal__completions_push(struct peal__completions *completions,
-                            struct peal__completion *completion)
+                            struct peal__completion *completion, bool can_wait)
 {
 	struct cds_wfcq_node *node = (struct cds_wfcq_node *)completion;
 
@@ -45,7 +52,36 @@ bool peal__completions_push(struct peal__completions *completions,
 	/* Q1: pairs with Q2 in peal__completions_pop(). The queue orders it as
 	 * well, in a way that ThreadSanitizer does not see. */
 	__atomic_store_n(&completion->is_written, 1, __ATOMIC_RELEASE);
-	return !cds_wfcq_enqueue(&completions->head, &completions->tail, node);
+	cds_wfcq_enqueue(&completions->head, &completions->tail, node);
+	PEAL__HOOK("completions: pushed");
+	/* Q5: pairs with Q6, and with the second look, which finds the node
+	 * that the full barrier of the queue's exchange has put before this. */
+	if (can_wait &&
+	    __atomic_load_n(&completions->is_awaited, __ATOMIC_SEQ_CST) == 0)
+		return false;
+	/* Q7: pairs with Q8: who rang before us, and was not heard yet, rings
+	 * for us as well. */
+	return __atomic_exchange_n(&completions->is_rung, 1,
+	                           __ATOMIC_SEQ_CST) == 0;
+}
+
+void peal__completions_begin(struct peal__completions *completions)
+{
+	/* The plain look first: whoever sets it later rings later, and is
+	 * heard in the next pass. */
+	if (peal__read_once(&completions->is_rung) != 0)
+		/* Q8: pairs with Q7: what was pushed before it is popped. */
+		__atomic_exchange_n(&completions->is_rung, 0, __ATOMIC_SEQ_CST);
+}
+
+void peal__completions_await(struct peal__completions *completions,
+                             bool is_awaited)
+{
+	if (completions->is_awaited != is_awaited)
+		/* Q6: pairs with Q5: who does not see it has pushed before the
+		 * second look that follows. */
+		__atomic_store_n(&completions->is_awaited, is_awaited,
+		                 __ATOMIC_SEQ_CST);
 }
 
 struct peal__completion *

@@ -3,7 +3,7 @@
  * What other threads leave for the reactor: answers of workers, posts.
  *
  *	any thread --push--> [ node ][ node ][ node ] --pop--> the reactor
- *	           first one: ring its bell
+ *	           first one of those that cannot wait: ring its bell
  *
  * Callers: push from any thread, pop and has_any by the reactor's thread.
  *
@@ -37,9 +37,20 @@ struct peal__completion {
 struct peal__completions *peal__completions_open(void);
 void peal__completions_close(struct peal__completions *completions);
 
-/* True when there was nothing before: the reactor may sleep, ring it. */
+/*
+ * True: the reactor may sleep, ring it; nobody has since it last began to pop.
+ * What can wait until something else wakes the reactor says so, and is not rung
+ * for unless the reactor awaits it.
+ */
 bool peal__completions_push(struct peal__completions *completions,
-                            struct peal__completion *completion);
+                            struct peal__completion *completion, bool can_wait);
+
+/* First of all in every pass, before the first pop. */
+void peal__completions_begin(struct peal__completions *completions);
+
+/* Before a sleep: does somebody wait for what could wait? */
+void peal__completions_await(struct peal__completions *completions,
+                             bool is_awaited);
 
 /* The oldest, or NULL: nothing now. */
 struct peal__completion *

@@ -65,6 +65,8 @@ static struct peal_reactor *allocate(const struct peal_reactor_options *known)
 	reactor->short_ticks = peal__ns_to_ticks(SHORT_NS);
 	reactor->brisk_ticks = peal__ns_to_ticks(BRISK_NS);
 	reactor->tiny_ticks = peal__ns_to_ticks(TINY_NS);
+	reactor->spin_ticks = peal__ns_to_ticks(known->spin_ns);
+	reactor->cpu_count = (uint32_t)peal__cpu_online_count();
 	peal__turns_init(&reactor->turns, known->spin_mode != PEAL_SPIN_NEVER);
 	/* Nothing is known of the handlers: the first ones are not run here. */
 	reactor->mean_ticks = 2 * reactor->short_ticks;

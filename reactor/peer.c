@@ -196,6 +196,17 @@ bool peal__peer_can_flush(const struct peal__peer *peer)
 	       (int64_t)(released - peer->want) >= 0;
 }
 
+void peal__peer_yield(struct peal__peer *peer, uint32_t reason, bool is_on)
+{
+	uint32_t yield = is_on ? peer->yield | reason : peer->yield & ~reason;
+
+	if (yield == peer->yield)
+		return;
+	peer->yield = yield;
+	/* Relaxed: a hint. Whoever sleeps for it is woken by its answer. */
+	peal__write_once(&peer->slot->segment->answers.yield, yield);
+}
+
 void peal__peer_park(struct peal__peer *peer, uint32_t reason)
 {
 	if (peer->parked & reason)
@@ -206,6 +217,7 @@ void peal__peer_park(struct peal__peer *peer, uint32_t reason)
 	    reason != PEAL__PARKED_TURN)
 		peer->reactor->stats.parked_count++;
 	peer->parked |= reason;
+	peer->reactor->capped_count += reason == PEAL__PARKED_CAP;
 	if (reason != PEAL__PARKED_RESPONSE)
 		return;
 	if (peer->reactor->options.stall_timeout_ns != 0)
@@ -220,6 +232,7 @@ void peal__peer_unpark(struct peal__peer *peer, uint32_t reason)
 	if ((peer->parked & reason) == 0)
 		return;
 	peer->parked &= ~reason;
+	peer->reactor->capped_count -= reason == PEAL__PARKED_CAP;
 	if (reason == PEAL__PARKED_RESPONSE && peer->is_open)
 		peal__write_once(&peer->slot->segment->response_want,
 		                 peer->tx.tail + WANT_NOTHING);
@@ -320,6 +333,7 @@ void peal__peer_closed(void *object, struct peal__slot *slot, int reason)
 	/* The last of its requests may end below: our caller is who then lets
 	 * the slot go, once. */
 	slot->hold_count++;
+	reactor->orphan_count += peer->in_flight;
 	peal__write_once(&peer->is_open, 0);
 	reactor->open_count--;
 	if (peer->owed_count > 0)
@@ -332,6 +346,7 @@ void peal__peer_closed(void *object, struct peal__slot *slot, int reason)
 	reactor->stats.unread_count += count_unread(slot);
 	while (peer->first != NULL)
 		done_with(pop(peer), false);
+	peer->reactor->capped_count -= (peer->parked & PEAL__PARKED_CAP) != 0;
 	peer->parked = 0;
 	peal__turns_leave(peer);
 	peal__answer_drop_all(peer);

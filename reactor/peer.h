@@ -48,6 +48,12 @@ enum {
 	PEAL__PARKED_TURN = 1 << 2,     /* it is not its turn */
 };
 
+/* Why a client is to sleep rather than to spin. */
+enum {
+	PEAL__YIELD_TURN = 1 << 0,  /* it is not its turn */
+	PEAL__YIELD_CROWD = 1 << 1, /* handlers need all processors */
+};
+
 struct peal__peer {
 	struct peal_reactor *reactor;
 	struct peal__slot *slot;
@@ -58,6 +64,7 @@ struct peal__peer {
 	bool is_touched; /* sent something, not rung yet */
 	bool is_called;  /* sent something that is no answer, not rung yet */
 	uint32_t parked; /* PEAL__PARKED_... */
+	uint32_t yield;  /* PEAL__YIELD_... */
 	int doom;        /* why it is to be sent away; 0: it is not */
 
 	struct peal_ring_tx tx; /* the response ring */
@@ -100,6 +107,9 @@ void peal__peer_flush(struct peal__peer *peer);
 
 /* Would that send anything? Only loads, seq_cst. */
 bool peal__peer_can_flush(const struct peal__peer *peer);
+
+/* Tell it to sleep rather than to spin, or no longer, for this reason. */
+void peal__peer_yield(struct peal__peer *peer, uint32_t reason, bool is_on);
 
 void peal__peer_park(struct peal__peer *peer, uint32_t reason);
 void peal__peer_unpark(struct peal__peer *peer, uint32_t reason);

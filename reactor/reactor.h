@@ -82,7 +82,9 @@ struct peal_reactor {
 	uint64_t short_ticks; /* what a handler may take that runs here */
 	uint64_t brisk_ticks; /* so short that the clock would be dear */
 	uint64_t tiny_ticks;  /* less than to hand it over */
-	bool can_dispatch;    /* there are workers or an executor */
+	uint64_t spin_ticks;  /* how long the wait spins */
+	uint32_t cpu_count;
+	bool can_dispatch; /* there are workers or an executor */
 
 	/* A */
 	const void *thread; /* an address that only one thread has */
@@ -92,15 +94,19 @@ struct peal_reactor {
 	struct peal_reactor_stats stats;
 	struct peal__running *free_list, *all;
 	uint32_t in_flight;
-	uint32_t open_count; /* peers */
+	uint32_t unsettled_count; /* of these, not answered yet */
+	uint32_t open_count;      /* peers */
 	uint32_t touched_count;
 	uint32_t *touched; /* slot indexes of peers whose bell is due */
 	uint64_t touched_ticks;
-	uint64_t looked_ticks;      /* at the clock, between two handlers */
-	bool is_brisk;              /* they have just been short */
-	uint32_t queued_count;      /* peers with a queue */
-	uint32_t calling_count;     /* peers that owe answers to our calls */
-	uint32_t doomed_count;      /* peers to be sent away in the next pass */
+	uint64_t looked_ticks;  /* at the clock, between two handlers */
+	bool is_brisk;          /* they have just been short */
+	bool is_crowded;        /* handlers need all processors there are */
+	uint32_t queued_count;  /* peers with a queue */
+	uint32_t capped_count;  /* peers that have enough in flight */
+	uint32_t orphan_count;  /* requests in flight of peers that have gone */
+	uint32_t calling_count; /* peers that owe answers to our calls */
+	uint32_t doomed_count;  /* peers to be sent away in the next pass */
 	struct peal__buffer answer; /* to a call, where it must be copied */
 	uint64_t call_id;
 	uint64_t calls_due_ns; /* not later than the first of their deadlines */
@@ -130,7 +136,7 @@ bool peal__reactor_would_wait(struct peal_peer client);
 void peal__reactor_ring(struct peal_reactor *reactor);
 /* Push, and ring if need be. Any thread. */
 void peal__reactor_tell(struct peal_reactor *reactor,
-                        struct peal__completion *completion);
+                        struct peal__completion *completion, bool can_wait);
 /* The owner's part, see mpsc/server.h. */
 bool peal__reactor_has_work(void *object);
 void peal__reactor_settle(void *object);

@@ -84,10 +84,11 @@ void peal__reactor_ring(struct peal_reactor *reactor)
 }
 
 void peal__reactor_tell(struct peal_reactor *reactor,
-                        struct peal__completion *completion)
+                        struct peal__completion *completion, bool can_wait)
 {
 	peal__completions_enter(reactor->completions);
-	if (peal__completions_push(reactor->completions, completion)) {
+	if (peal__completions_push(reactor->completions, completion,
+	                           can_wait)) {
 		PEAL__HOOK("reactor: told");
 		peal__reactor_ring(reactor);
 	}
@@ -156,7 +157,7 @@ int peal_reactor_post(struct peal_reactor *reactor, void (*run)(void *arg),
 		return -ENOMEM;
 	*post = (struct post){
 		.completion.run = on_post, .run = run, .arg = arg};
-	peal__reactor_tell(reactor, &post->completion);
+	peal__reactor_tell(reactor, &post->completion, false);
 	return 0;
 }
 
@@ -310,6 +311,7 @@ static uint32_t pass(struct peal_reactor *reactor)
 	peal__reactor_begin_pass(reactor);
 	look_at_stop(reactor);
 	if (!reactor->is_over) {
+		peal__completions_begin(reactor->completions);
 		if (peal__completions_has_any(reactor->completions))
 			count += complete(reactor);
 		if (reactor->calling_count > 0)
@@ -353,7 +355,14 @@ bool peal__reactor_has_work(void *object)
 
 void peal__reactor_settle(void *object)
 {
+	const struct peal_reactor *reactor = object;
+
 	peal__peers_ring(object);
+	/* Who waits for a handler to end, rather than for its answer? */
+	peal__completions_await(
+		reactor->completions,
+		reactor->is_draining || reactor->consumer->paused ||
+			reactor->capped_count > 0 || reactor->orphan_count > 0);
 }
 
 /* the loop ------------------------------------------------------------------ */
@@ -368,12 +377,29 @@ static uint64_t bounded(const struct peal_reactor *reactor, uint64_t timeout_ns)
 	return left_ns < timeout_ns ? left_ns : timeout_ns;
 }
 
+/*
+ * Is all that we wait for on workers, and no processor left to spin on? The
+ * last one is, as long as their answers are likely to come while we spin.
+ */
+static bool is_calm(const struct peal_reactor *reactor)
+{
+	uint32_t busy;
+
+	if (reactor->workers == NULL || reactor->in_flight == 0)
+		return false;
+	busy = peal__workers_busy(reactor->workers);
+	return busy >= reactor->cpu_count ||
+	       (busy + 1 >= reactor->cpu_count && busy > 0 &&
+	        reactor->mean_ticks > reactor->spin_ticks);
+}
+
 /* The wait runs callbacks, of those who come and go. */
 static int wait(struct peal_reactor *reactor, uint64_t timeout_ns)
 {
 	int result;
 
 	peal__reactor_begin_pass(reactor);
+	reactor->consumer->is_calm = is_calm(reactor);
 	result = peal_consumer_wait(reactor->consumer,
 	                            bounded(reactor, timeout_ns));
 	peal__reactor_end_pass(reactor);

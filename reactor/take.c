@@ -19,7 +19,8 @@
 #include "reactor/reactor.h"
 
 #define TAKE_MAX 256 /* requests before completions have their turn */
-#define LONE_ENOUGH 64
+#define LONE_ENOUGH 16
+#define OUTLIER 4 /* times the mean: as much as one handler may say */
 #define BRISK_LOOKS 4
 #define ERRNO_MAX 4095
 
@@ -65,7 +66,15 @@ static uint32_t peer_max(const struct peal_reactor *reactor)
 
 static void learn(struct peal_reactor *reactor, uint64_t ticks)
 {
-	reactor->mean_ticks += ticks / 8 - reactor->mean_ticks / 8;
+	uint64_t mean = reactor->mean_ticks;
+	uint64_t most =
+		OUTLIER *
+		(mean > reactor->tiny_ticks ? mean : reactor->tiny_ticks);
+
+	/* One that was pushed off its processor says nothing of the others. */
+	if (ticks > most)
+		ticks = most;
+	reactor->mean_ticks += ticks / 8 - mean / 8;
 }
 
 static void recycle(struct peal__running *running)
@@ -81,6 +90,7 @@ static void recycle(struct peal__running *running)
 	running->is_free = true;
 	reactor->free_list = running;
 	reactor->in_flight--;
+	reactor->orphan_count -= !peer->is_open;
 	reactor->consumer->paused = reactor->in_flight >= total_max(reactor);
 	if (--peer->in_flight < peer_max(reactor))
 		peal__peer_unpark(peer, PEAL__PARKED_CAP);
@@ -94,6 +104,7 @@ void peal__running_settle(struct peal__running *running, bool was_sent)
 	struct peal_reactor_stats *stats = &running->reactor->stats;
 	uint32_t before;
 
+	running->reactor->unsettled_count--;
 	if (!was_sent)
 		stats->dropped_count++;
 	else if (running->outgoing.type == PEAL__FRAME_FAILED)
@@ -144,7 +155,7 @@ static void run_work(struct peal__work *work)
 	/* Else it is not ours any more. */
 	if (before & PEAL__SETTLED) {
 		running->ended.run = on_ended;
-		peal__reactor_tell(reactor, &running->ended);
+		peal__reactor_tell(reactor, &running->ended, true);
 	}
 	peal__completions_leave(reactor->completions);
 }
@@ -176,6 +187,22 @@ static int copy_in(struct peal__running *running)
 	return 0;
 }
 
+/* Clients that spin take the processors of the handlers that they wait for,
+ * until requests are so few again that half the processors would do. */
+static void look_at_crowd(struct peal_reactor *reactor, struct peal__peer *peer,
+                          bool is_inline)
+{
+	uint32_t busy = is_inline || reactor->workers == NULL
+	                        ? 0
+	                        : peal__workers_busy(reactor->workers);
+
+	if (busy >= reactor->cpu_count)
+		reactor->is_crowded = true;
+	else if (busy < reactor->cpu_count / 2 || is_inline)
+		reactor->is_crowded = false;
+	peal__peer_yield(peer, PEAL__YIELD_CROWD, reactor->is_crowded);
+}
+
 static void run_inline(struct peal__running *running,
                        const struct peal_message *message)
 {
@@ -184,6 +211,8 @@ static void run_inline(struct peal__running *running,
 	bool is_measured = reactor->can_dispatch;
 	uint64_t start = is_measured ? peal__cpu_ticks() : 0;
 
+	if (is_measured)
+		look_at_crowd(reactor, running->client, true);
 	running->is_inline = true;
 	reactor->stats.inline_count++;
 	if ((!running->client->is_trusted || reactor->options.copy_requests) &&
@@ -226,6 +255,7 @@ static void dispatch(struct peal__running *running,
 	if (error == 0 && reactor->workers != NULL) {
 		running->work.run = run_work;
 		peal__workers_submit(reactor->workers, &running->work);
+		look_at_crowd(reactor, running->client, false);
 		return;
 	}
 	if (error == 0)
@@ -256,7 +286,7 @@ static bool is_for_inline(const struct peal_reactor *reactor,
 		return false;
 	if (reactor->mean_ticks < reactor->tiny_ticks)
 		return true;
-	return reactor->in_flight == 1 &&
+	return reactor->unsettled_count == 1 &&
 	       (reactor->mean_ticks < reactor->short_ticks ||
 	        reactor->lone_count >= LONE_ENOUGH) &&
 	       !peal_ring_has_data(&peer->slot->rx) &&
@@ -293,7 +323,10 @@ static void count_in(struct peal__running *running, struct peal__peer *peer)
 	peer->received_count++;
 	peer->in_flight++;
 	peer->slot->hold_count++;
-	if (++reactor->in_flight == 1)
+	reactor->in_flight++;
+	/* A worker that has answered may not be back yet when its client asks
+	 * again: that is not beside another one. */
+	if (++reactor->unsettled_count == 1)
 		reactor->lone_count++;
 	else
 		reactor->lone_count = 0;

@@ -71,12 +71,6 @@ static void drop(struct peal__peer *peer)
 	peer->part.next = NULL;
 }
 
-static void tell_to_yield(struct peal__peer *peer, uint32_t yield)
-{
-	/* Relaxed: a hint. Whoever sleeps for it is woken by its answer. */
-	peal__write_once(&peer->slot->segment->answers.yield, yield);
-}
-
 static void set_free(struct peal__peer *peer)
 {
 	bool was_waiting = peer->part.turn == PEAL__TURN_WAITING;
@@ -87,7 +81,7 @@ static void set_free(struct peal__peer *peer)
 	/* What it asked until now was asked in turns. */
 	peer->part.window_count = peer->received_count;
 	peer->part.window_ticks = peal__cpu_ticks();
-	tell_to_yield(peer, 0);
+	peal__peer_yield(peer, PEAL__YIELD_TURN, false);
 	if (was_waiting)
 		peal__peer_unpark(peer, PEAL__PARKED_TURN);
 }
@@ -133,7 +127,7 @@ static void begin_to_wait(struct peal__peer *peer)
 		turns->last->part.next = peer;
 	turns->last = peer;
 	turns->waiting_count++;
-	tell_to_yield(peer, 1);
+	peal__peer_yield(peer, PEAL__YIELD_TURN, true);
 	peal__peer_park(peer, PEAL__PARKED_TURN);
 }
 
@@ -177,7 +171,7 @@ static void begin_turn(struct peal__peer *peer, uint64_t now)
 	peer->part.ask_count = 0;
 	turns->first_holder = peer;
 	turns->holder_count++;
-	tell_to_yield(peer, 0);
+	peal__peer_yield(peer, PEAL__YIELD_TURN, false);
 	peal__peer_unpark(peer, PEAL__PARKED_TURN);
 }
 

@@ -11,6 +11,7 @@
 #include "base/read.h"
 
 #define LOOKOUT_NS (20 * PEAL__NS_PER_US)
+#define REST_MAX 64 /* sleeps without a lookout */
 
 struct peal__workers {
 	pthread_mutex_t lock;
@@ -20,9 +21,13 @@ struct peal__workers {
 	struct peal__work *first, *last;
 	uint32_t count;
 	uint32_t sleeper_count;
-	bool has_lookout; /* somebody spins: nobody needs to be woken */
+	uint32_t running_count; /* pieces, also looked at without it */
+	uint32_t rest_count;    /* so many sleeps more without a lookout */
+	uint32_t next_rest;     /* after the next one that is in vain */
+	bool has_lookout;       /* somebody spins: nobody needs to be woken */
 	bool is_closing;
 
+	uint32_t cpu_count;
 	uint64_t lookout_ticks;
 	uint32_t thread_count;
 	pthread_t threads[];
@@ -40,6 +45,31 @@ static void look_out(struct peal__workers *workers)
 		peal__cpu_pause();
 }
 
+/* Locked. Is there a processor for it, beside the reactor and those at work; and
+ * has it paid lately? */
+static bool may_look_out(struct peal__workers *workers)
+{
+	if (workers->has_lookout || workers->lookout_ticks == 0 ||
+	    workers->running_count + 2 > workers->cpu_count)
+		return false;
+	if (workers->rest_count == 0)
+		return true;
+	workers->rest_count--;
+	return false;
+}
+
+/* Locked. One lookout is over. */
+static void learn(struct peal__workers *workers)
+{
+	if (workers->count > 0) {
+		workers->next_rest = 1;
+		return;
+	}
+	workers->rest_count = workers->next_rest;
+	if (workers->next_rest < REST_MAX)
+		workers->next_rest *= 2;
+}
+
 /* Locked. The next piece of work, or NULL: it is time to end. */
 static struct peal__work *next_work(struct peal__workers *workers)
 {
@@ -49,13 +79,13 @@ static struct peal__work *next_work(struct peal__workers *workers)
 	while (workers->count == 0) {
 		if (workers->is_closing)
 			return NULL;
-		if (!has_looked && !workers->has_lookout &&
-		    workers->lookout_ticks != 0) {
+		if (!has_looked && may_look_out(workers)) {
 			workers->has_lookout = true;
 			pthread_mutex_unlock(&workers->lock);
 			look_out(workers);
 			pthread_mutex_lock(&workers->lock);
 			workers->has_lookout = false;
+			learn(workers);
 			has_looked = true;
 			continue;
 		}
@@ -79,14 +109,18 @@ static void *worker_main(void *argument)
 	struct peal__workers *workers = argument;
 	struct peal__work *work;
 
-	for (;;) {
-		pthread_mutex_lock(&workers->lock);
-		work = next_work(workers);
+	pthread_mutex_lock(&workers->lock);
+	while ((work = next_work(workers)) != NULL) {
+		peal__write_once(&workers->running_count,
+		                 workers->running_count + 1);
 		pthread_mutex_unlock(&workers->lock);
-		if (work == NULL)
-			return NULL;
 		work->run(work);
+		pthread_mutex_lock(&workers->lock);
+		peal__write_once(&workers->running_count,
+		                 workers->running_count - 1);
 	}
+	pthread_mutex_unlock(&workers->lock);
+	return NULL;
 }
 
 static int start_threads(struct peal__workers *workers, uint32_t count)
@@ -122,9 +156,10 @@ int peal__workers_open(uint32_t count, struct peal__workers **ret_workers)
 		return -ENOMEM;
 	pthread_mutex_init(&workers->lock, NULL);
 	pthread_cond_init(&workers->wake, NULL);
-	workers->lookout_ticks = peal__cpu_online_count() > 1
-	                                 ? peal__ns_to_ticks(LOOKOUT_NS)
-	                                 : 0;
+	workers->cpu_count = (uint32_t)peal__cpu_online_count();
+	workers->lookout_ticks =
+		workers->cpu_count > 1 ? peal__ns_to_ticks(LOOKOUT_NS) : 0;
+	workers->next_rest = 1;
 	error = start_threads(workers, count);
 	if (error < 0) {
 		peal__workers_close(workers);
@@ -147,6 +182,15 @@ void peal__workers_close(struct peal__workers *workers)
 	pthread_cond_destroy(&workers->wake);
 	pthread_mutex_destroy(&workers->lock);
 	free(workers);
+}
+
+uint32_t peal__workers_busy(const struct peal__workers *workers)
+{
+	/* Relaxed: a hint. */
+	uint32_t busy = peal__read_once(&workers->running_count) +
+	                peal__read_once(&workers->count);
+
+	return busy < workers->thread_count ? busy : workers->thread_count;
 }
 
 void peal__workers_submit(struct peal__workers *workers,

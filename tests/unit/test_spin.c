@@ -331,7 +331,98 @@ static void short_sleep_brings_the_budget_back(void **state)
 	assert_int_equal(spin.budget_ticks, 0);
 	peal__spin_slept(&spin, spin.soon_ticks - 1);
 	assert_int_equal(spin.budget_ticks, spin.full_ticks);
-	assert_int_equal(spin.fruitless_count, 0);
+}
+
+/* It was given eight spins more each time, and burnt them in vain. */
+static void budget_that_came_back_is_lost_by_one_fruitless_spin(void **state)
+{
+	(void)state;
+	set_budget(1000);
+	spin.budget_ticks = 0;
+	peal__spin_slept(&spin, spin.soon_ticks - 1);
+	assert_int_not_equal(spin.budget_ticks, 0);
+	own.sleep_result = -ETIMEDOUT;
+	wait_for(PEAL_FOREVER, 1);
+	assert_int_equal(spin.budget_ticks, 0);
+}
+
+static uint32_t count_sleeps_to_budget(void)
+{
+	uint32_t count = 0;
+
+	while (spin.budget_ticks == 0) {
+		/* Long ones are not counted, and spoil nothing. */
+		peal__spin_slept(&spin, spin.soon_ticks);
+		assert_int_equal(spin.budget_ticks, 0);
+		peal__spin_slept(&spin, spin.soon_ticks - 1);
+		count++;
+	}
+	return count;
+}
+
+static void budget_comes_back_more_slowly_each_time(void **state)
+{
+	static const uint32_t counts[] = {1, 2, 4, 8, 16, 16};
+
+	(void)state;
+	set_budget(1000);
+	spin.budget_ticks = 0;
+	own.sleep_result = -ETIMEDOUT;
+	for (size_t i = 0; i < sizeof(counts) / sizeof(*counts); i++) {
+		assert_int_equal(count_sleeps_to_budget(), counts[i]);
+		wait_for(PEAL_FOREVER, 1);
+	}
+	/* One that pays, and it is as at first. */
+	count_sleeps_to_budget();
+	own.work_at_look = own.soon_count + 1;
+	assert_int_equal(wait_for(PEAL_FOREVER, 1), PEAL__SPIN_WORK);
+	for (int i = 0; i < 7; i++)
+		wait_for(PEAL_FOREVER, 1);
+	assert_int_not_equal(spin.budget_ticks, 0);
+	wait_for(PEAL_FOREVER, 1);
+	assert_int_equal(count_sleeps_to_budget(), 2);
+}
+
+static void look_that_finds_work_without_a_budget_has_not_paid(void **state)
+{
+	(void)state;
+	set_budget(1000);
+	spin.budget_ticks = 0;
+	spin.fruitless_count = 8;
+	spin.soon_enough = 4;
+	own.work_at_look = 1;
+	assert_int_equal(wait_for(PEAL_FOREVER, 1), PEAL__SPIN_WORK);
+	assert_int_equal(spin.budget_ticks, 0);
+	assert_int_equal(spin.soon_enough, 4);
+}
+
+static void calm_waiter_sleeps_at_once_and_learns_nothing(void **state)
+{
+	(void)state;
+	set_budget(ENDLESS_NS);
+	look.is_calm = true;
+	for (uint64_t i = 1; i <= 20; i++) {
+		assert_int_equal(wait_for(PEAL_FOREVER, PEAL__NEVER),
+		                 PEAL__SPIN_WOKEN);
+		assert_int_equal(own.soon_count, i);
+		assert_int_equal(own.sleep_count, i);
+	}
+	assert_int_equal(spin.budget_ticks, spin.full_ticks);
+	/* Nor does a short sleep bring back what was lost. */
+	spin.budget_ticks = 0;
+	wait_for(PEAL_FOREVER, PEAL__NEVER);
+	assert_int_equal(spin.budget_ticks, 0);
+}
+
+static void calm_is_not_for_who_always_spins(void **state)
+{
+	(void)state;
+	peal__spin_init(&spin, PEAL__SPIN_ALWAYS, 0);
+	look.is_calm = true;
+	own.work_at_look = 100;
+	while (wait_for(PEAL_FOREVER, PEAL__NEVER) != PEAL__SPIN_WORK) {
+	}
+	assert_int_equal(own.sleep_count, 0);
 }
 
 static void sleep_that_was_woken_soon_brings_the_budget_back(void **state)
@@ -486,6 +577,11 @@ int main(void)
 		TEST(budget_is_gone_after_eight_fruitless_spins),
 		TEST(spin_that_pays_starts_the_count_again),
 		TEST(short_sleep_brings_the_budget_back),
+		TEST(budget_that_came_back_is_lost_by_one_fruitless_spin),
+		TEST(budget_comes_back_more_slowly_each_time),
+		TEST(look_that_finds_work_without_a_budget_has_not_paid),
+		TEST(calm_waiter_sleeps_at_once_and_learns_nothing),
+		TEST(calm_is_not_for_who_always_spins),
 		TEST(sleep_that_was_woken_soon_brings_the_budget_back),
 		TEST(budget_is_at_most_fifty_microseconds),
 		TEST(spin_never_looks_once_and_sleeps),

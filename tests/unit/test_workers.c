@@ -114,6 +114,238 @@ static void stuck_handler_keeps_the_reactor_open(void **state)
 	}
 }
 
+/* who needs the processors --------------------------------------------------- */
+
+static bool is_told_to_yield(const struct raw_client *raw)
+{
+	return peal__read_once(&raw->connection.segment->answers.yield) != 0;
+}
+
+static void end_all(uint32_t count)
+{
+	__atomic_store_n(&may_end, 1, __ATOMIC_RELEASE);
+	run_until(&ended_count, count);
+}
+
+/* They spun for what their spinning held up. */
+static void nobody_spins_while_handlers_need_all_processors(void **state)
+{
+	struct peal_reactor_options options = usual_options();
+	uint32_t cpu_count = (uint32_t)peal__cpu_online_count();
+	struct raw_client raw;
+
+	(void)state;
+	started_count = ended_count = may_end = 0;
+	options.on_request = serve_stuck;
+	options.worker_count = cpu_count;
+	options.inline_mode = PEAL_INLINE_NEVER;
+	options.in_flight_max = options.in_flight_per_client_max =
+		cpu_count + 2;
+	open_reactor(&options);
+	connect_raw(&raw, PEAL__HELLO_UNORDERED);
+	peal_reactor_run_once(served.reactor, 0);
+	assert_false(served.reactor->consumer->is_calm);
+	assert_false(is_told_to_yield(&raw));
+	for (uint32_t i = 0; i < cpu_count; i++)
+		ask_number(&raw, i);
+	run_until(&started_count, cpu_count);
+	/* Another one finds all of them busy. */
+	ask_number(&raw, cpu_count);
+	run();
+	assert_true(served.reactor->consumer->is_calm);
+	assert_true(is_told_to_yield(&raw));
+	end_all(cpu_count + 1);
+	/* It is over with what runs on the reactor's own thread. */
+	served.reactor->options.inline_mode = PEAL_INLINE_ALWAYS;
+	ask_number(&raw, cpu_count + 1);
+	run_until(&ended_count, cpu_count + 2);
+	assert_false(is_told_to_yield(&raw));
+	run();
+	assert_false(served.reactor->consumer->is_calm);
+	leave(&raw);
+	close_reactor();
+}
+
+/* what is known of handlers -------------------------------------------------- */
+
+static void serve_pushed_off(struct peal_request *request, void *arg)
+{
+	(void)arg;
+	usleep(20000);
+	peal_reply(request, NULL, 0);
+}
+
+/* One that was preempted sent hundreds of short ones to the workers. */
+static void one_long_handler_does_not_make_all_long(void **state)
+{
+	struct peal_reactor_options options = usual_options();
+	struct raw_client raw;
+
+	(void)state;
+	options.on_request = serve_pushed_off;
+	options.worker_count = 1;
+	options.inline_mode = PEAL_INLINE_ALWAYS;
+	open_reactor(&options);
+	connect_raw(&raw, 0);
+	served.reactor->mean_ticks = 0;
+	ask_number(&raw, 0);
+	run();
+	hear(&raw, PEAL__FRAME_ANSWER, 1, 0, "");
+	assert_true(served.reactor->mean_ticks > 0);
+	assert_true(served.reactor->mean_ticks < served.reactor->tiny_ticks);
+	leave(&raw);
+	close_reactor();
+}
+
+static uint32_t replied_count;
+
+static void serve_and_linger(struct peal_request *request, void *arg)
+{
+	(void)arg;
+	__atomic_fetch_add(&started_count, 1, __ATOMIC_ACQ_REL);
+	peal_reply(request, NULL, 0);
+	__atomic_fetch_add(&replied_count, 1, __ATOMIC_ACQ_REL);
+	while (!__atomic_load_n(&may_end, __ATOMIC_ACQUIRE))
+		usleep(1000);
+	__atomic_fetch_add(&ended_count, 1, __ATOMIC_ACQ_REL);
+}
+
+static struct peal_reactor_options lingering(uint32_t worker_count)
+{
+	struct peal_reactor_options options = usual_options();
+
+	started_count = ended_count = may_end = replied_count = 0;
+	options.on_request = serve_and_linger;
+	options.worker_count = worker_count;
+	options.inline_mode = PEAL_INLINE_NEVER;
+	return options;
+}
+
+static void request_beside_one_that_is_answered_is_alone(void **state)
+{
+	struct peal_reactor_options options = lingering(2);
+	struct raw_client raw;
+
+	(void)state;
+	open_reactor(&options);
+	connect_raw(&raw, 0);
+	for (uint32_t i = 0; i < 2; i++) {
+		ask_number(&raw, i);
+		run_until(&replied_count, i + 1);
+		run();
+		hear(&raw, PEAL__FRAME_ANSWER, i + 1, 0, "");
+	}
+	assert_int_equal(served.reactor->in_flight, 2);
+	assert_int_equal(served.reactor->unsettled_count, 0);
+	assert_int_equal(served.reactor->lone_count, 2);
+	leave(&raw);
+	end_all(2);
+	close_reactor();
+}
+
+/* who is rung ---------------------------------------------------------------- */
+
+static void completions_ring_once_until_the_reactor_looks(void **state)
+{
+	struct peal__completions *completions = peal__completions_open();
+	struct peal__completion nodes[6] = {{0}};
+
+	(void)state;
+	assert_non_null(completions);
+	assert_false(peal__completions_push(completions, &nodes[0], true));
+	/* What could wait has not taken the ring of what cannot. */
+	assert_true(peal__completions_push(completions, &nodes[1], false));
+	assert_false(peal__completions_push(completions, &nodes[2], false));
+	peal__completions_begin(completions);
+	assert_true(peal__completions_push(completions, &nodes[3], false));
+	peal__completions_begin(completions);
+	peal__completions_await(completions, true);
+	assert_true(peal__completions_push(completions, &nodes[4], true));
+	peal__completions_begin(completions);
+	peal__completions_await(completions, false);
+	assert_false(peal__completions_push(completions, &nodes[5], true));
+	for (int i = 0; i < 6; i++)
+		assert_ptr_equal(peal__completions_pop(completions), &nodes[i]);
+	assert_false(peal__completions_has_any(completions));
+	peal__completions_close(completions);
+}
+
+static void handler_that_ends_wakes_who_waits_at_the_cap(void **state)
+{
+	struct peal_reactor_options options = lingering(1);
+	struct raw_client raw;
+
+	(void)state;
+	options.in_flight_per_client_max = 1;
+	open_reactor(&options);
+	connect_raw(&raw, 0);
+	assert_int_equal(pthread_create(&background.thread, NULL,
+	                                run_in_background, served.reactor),
+	                 0);
+	ask_number(&raw, 0);
+	await_word(&replied_count, 1);
+	ask_number(&raw, 1);
+	usleep(50000); /* the reactor sleeps, most likely */
+	assert_int_equal(__atomic_load_n(&started_count, __ATOMIC_ACQUIRE), 1);
+	__atomic_store_n(&may_end, 1, __ATOMIC_RELEASE);
+	await_word(&ended_count, 2);
+	assert_int_equal(peal_reactor_stop(served.reactor, PEAL_FOREVER), 0);
+	join_background();
+	raw_close(&raw, true);
+	close_reactor();
+}
+
+static void handler_that_ends_wakes_who_drains(void **state)
+{
+	struct peal_reactor_options options = lingering(1);
+	struct raw_client raw;
+
+	(void)state;
+	open_reactor(&options);
+	connect_raw(&raw, 0);
+	assert_int_equal(pthread_create(&background.thread, NULL,
+	                                run_in_background, served.reactor),
+	                 0);
+	ask_number(&raw, 0);
+	await_word(&replied_count, 1);
+	assert_int_equal(peal_reactor_stop(served.reactor, PEAL_FOREVER), 0);
+	usleep(50000);
+	__atomic_store_n(&may_end, 1, __ATOMIC_RELEASE);
+	join_background();
+	raw_close(&raw, true);
+	close_reactor();
+}
+
+/* A place for one client, which has gone while its handler ran. */
+static void handler_that_ends_wakes_who_waits_for_its_place(void **state)
+{
+	struct peal_reactor_options options = lingering(1);
+	struct raw_client raw, next;
+	uint64_t end_ns = peal__deadline_after(PATIENCE_NS);
+
+	(void)state;
+	options.client_max = 1;
+	open_reactor(&options);
+	connect_raw(&raw, 0);
+	assert_int_equal(pthread_create(&background.thread, NULL,
+	                                run_in_background, served.reactor),
+	                 0);
+	ask_number(&raw, 0);
+	await_word(&replied_count, 1);
+	raw_close(&raw, true);
+	await_word(&served.closed_count, 1);
+	usleep(50000);
+	__atomic_store_n(&may_end, 1, __ATOMIC_RELEASE);
+	while (raw_connect(&next, "served", 4096, 0) != 0) {
+		assert_true(peal__clock_ns() < end_ns);
+		usleep(1000);
+	}
+	assert_int_equal(peal_reactor_stop(served.reactor, PEAL_FOREVER), 0);
+	join_background();
+	raw_close(&next, true);
+	close_reactor();
+}
+
 static int refuse(void (*run_it)(void *work), void *work, void *arg)
 {
 	(void)run_it;
@@ -195,6 +427,13 @@ int main(void)
 		TEST(reversed_answers_of_workers_come_in_order),
 		TEST(reversed_answers_come_at_all_without_order),
 		TEST(stuck_handler_keeps_the_reactor_open),
+		TEST(nobody_spins_while_handlers_need_all_processors),
+		TEST(one_long_handler_does_not_make_all_long),
+		TEST(request_beside_one_that_is_answered_is_alone),
+		TEST(completions_ring_once_until_the_reactor_looks),
+		TEST(handler_that_ends_wakes_who_waits_at_the_cap),
+		TEST(handler_that_ends_wakes_who_drains),
+		TEST(handler_that_ends_wakes_who_waits_for_its_place),
 		TEST(executor_runs_handlers_where_the_user_wants),
 		TEST(executor_that_refuses_fails_the_request),
 	};
