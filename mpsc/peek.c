@@ -18,8 +18,7 @@ static void keep_distance(const struct peal_consumer *consumer)
 	const struct peal__slot *slot = consumer->current;
 
 	if (slot == NULL || consumer->owner != NULL ||
-	    consumer->hot.turn_left != 0 ||
-	    consumer->scan.hot_count != 1)
+	    consumer->hot.turn_left != 0 || consumer->scan.hot_count != 1)
 		return;
 	if (peal__read_once(&slot->segment->word.position) - slot->rx.head <
 	    CLOSE_BYTES)

@@ -151,8 +151,8 @@ static void end_turn(struct peal__peer *peer)
 	begin_to_wait(peer);
 	PEAL__HOOK("turns: ended");
 	if (!sleeps(peer))
-		/* B4: pairs with B3 and B6, without the wake: nobody sleeps
-		 * here. */
+		/* B11: pairs with B3 and B6. As B4, without the wake: nobody
+		 * sleeps here. */
 		__atomic_fetch_add(peer->bell.seq, 1, __ATOMIC_RELEASE);
 	while (!sleeps(peer) &&
 	       peal__cpu_ticks() - start < peer->reactor->turns.yield_ticks)

@@ -139,15 +139,15 @@ PEAL_API void peal_doorbell_init(struct peal_sleeper *sleeper, uint64_t *arm,
 /* Take note of the bell: first of all in every pass, before any work is done. */
 static inline void peal_doorbell_look(struct peal_sleeper *sleeper)
 {
-	/* B3: pairs with B4 in peal__doorbell_ring_armed() and with B5 in
-	 * peal_doorbell_notify(): work announced by a bump is seen after it. */
+	/* B3: pairs with B4, B5 and B11, the bumps of those who ring, notify or
+	 * end a turn: work announced by a bump is seen after it. */
 	sleeper->seen = __atomic_load_n(sleeper->seq, __ATOMIC_ACQUIRE);
 }
 
 /* Has somebody rung since the last look? */
 static inline bool peal_doorbell_changed(const struct peal_sleeper *sleeper)
 {
-	/* B6: pairs with B4 and B5; seq_cst because it is also half of the
+	/* B6: pairs with B4, B5 and B11; seq_cst because it is also half of the
 	 * second look that follows B2. */
 	return __atomic_load_n(sleeper->seq, __ATOMIC_SEQ_CST) != sleeper->seen;
 }
