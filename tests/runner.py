@@ -64,7 +64,8 @@ VARIANTS = (
             SANITIZED + ('-Db_sanitize=thread',),
             frozenset({'inprocess'}), 'thread'),
 )
-BUSY_SUITES = frozenset({'weave', 'death', 'stress', 'tidy', 'headers'})
+BUSY_SUITES = frozenset({'weave', 'death', 'stress', 'tidy', 'headers',
+                         'alone'})
 AT_ONCE = 2
 LONG_SUITE, LONG_VARIANT = 'long', 'hooks'
 
