@@ -140,14 +140,15 @@ PEAL_API void peal_doorbell_init(struct peal_sleeper *sleeper, uint64_t *arm,
 static inline void peal_doorbell_look(struct peal_sleeper *sleeper)
 {
 	/* B3: pairs with B4 in peal__doorbell_ring_armed() and with B5 in
-	 * peal_doorbell_notify(): work announced by a bump is seen after it. */
+	 * peal_doorbell_notify() and with B8 in end_turn(): what was stored
+	 * before a bump is seen after it. */
 	sleeper->seen = __atomic_load_n(sleeper->seq, __ATOMIC_ACQUIRE);
 }
 
 /* Has somebody rung since the last look? */
 static inline bool peal_doorbell_changed(const struct peal_sleeper *sleeper)
 {
-	/* B6: pairs with B4 and B5; seq_cst because it is also half of the
+	/* B6: pairs with B4, B5 and B8; seq_cst because it is also half of the
 	 * second look that follows B2. */
 	return __atomic_load_n(sleeper->seq, __ATOMIC_SEQ_CST) != sleeper->seen;
 }
