@@ -151,8 +151,8 @@ static void end_turn(struct peal__peer *peer)
 	begin_to_wait(peer);
 	PEAL__HOOK("turns: ended");
 	if (!sleeps(peer))
-		/* B8: pairs with B3 and B6, as B4 does; no wake follows,
-		 * since nobody sleeps here. */
+		/* B8: pairs with B3 and B6: whoever sees the bump sees that
+		 * it is to yield. Nobody sleeps here, so nobody is woken. */
 		__atomic_fetch_add(peer->bell.seq, 1, __ATOMIC_RELEASE);
 	while (!sleeps(peer) &&
 	       peal__cpu_ticks() - start < peer->reactor->turns.yield_ticks)

@@ -139,8 +139,9 @@ PEAL_API void peal_doorbell_init(struct peal_sleeper *sleeper, uint64_t *arm,
 /* Take note of the bell: first of all in every pass, before any work is done. */
 static inline void peal_doorbell_look(struct peal_sleeper *sleeper)
 {
-	/* B3: pairs with B4, B5 and B8: work announced by a bump is seen
-	 * after it. */
+	/* B3: pairs with B4 in peal__doorbell_ring_armed() and with B5 in
+	 * peal_doorbell_notify() and with B8 in end_turn(): what was stored
+	 * before a bump is seen after it. */
 	sleeper->seen = __atomic_load_n(sleeper->seq, __ATOMIC_ACQUIRE);
 }
 
