@@ -20,7 +20,7 @@ struct peal__completions {
 	_Alignas(64) struct __cds_wfcq_head head;
 	_Alignas(64) struct cds_wfcq_tail tail;
 	uint32_t guest_count; /* beside what a guest writes anyway */
-	uint32_t is_rung;     /* since the reactor last began */
+	uint32_t is_rung;     /* since the reactor last rested */
 	uint32_t is_awaited;  /* also what could wait */
 };
 
@@ -65,18 +65,15 @@ bool peal__completions_push(struct peal__completions *completions,
 	                           __ATOMIC_SEQ_CST) == 0;
 }
 
-void peal__completions_begin(struct peal__completions *completions)
+void peal__completions_rest(struct peal__completions *completions,
+                            bool is_awaited)
 {
-	/* The plain look first: whoever sets it later rings later, and is
-	 * heard in the next pass. */
+	/* The plain look first: whoever sets it later rings later, and ends
+	 * the sleep. */
 	if (peal__read_once(&completions->is_rung) != 0)
-		/* Q8: pairs with Q7: what was pushed before it is popped. */
+		/* Q8: pairs with Q7: what was pushed before it is found by the
+		 * second look. */
 		__atomic_exchange_n(&completions->is_rung, 0, __ATOMIC_SEQ_CST);
-}
-
-void peal__completions_await(struct peal__completions *completions,
-                             bool is_awaited)
-{
 	if (completions->is_awaited != is_awaited)
 		/* Q6: pairs with Q5: who does not see it has pushed before the
 		 * second look that follows. */

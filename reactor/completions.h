@@ -38,19 +38,21 @@ struct peal__completions *peal__completions_open(void);
 void peal__completions_close(struct peal__completions *completions);
 
 /*
- * True: the reactor may sleep, ring it; nobody has since it last began to pop.
+ * True: the reactor may sleep, ring it; nobody has since it was last about to.
  * What can wait until something else wakes the reactor says so, and is not rung
  * for unless the reactor awaits it.
  */
 bool peal__completions_push(struct peal__completions *completions,
                             struct peal__completion *completion, bool can_wait);
 
-/* First of all in every pass, before the first pop. */
-void peal__completions_begin(struct peal__completions *completions);
-
-/* Before a sleep: does somebody wait for what could wait? */
-void peal__completions_await(struct peal__completions *completions,
-                             bool is_awaited);
+/*
+ * Before each sleep, and before the bell is armed for it: who pushes from now on
+ * rings, with what could wait only if it is awaited. Not at the beginning of a
+ * pass: a ring that comes late, when its node has been taken already, ends a
+ * sleep and begins the next one without a pass.
+ */
+void peal__completions_rest(struct peal__completions *completions,
+                            bool is_awaited);
 
 /* The oldest, or NULL: nothing now. */
 struct peal__completion *

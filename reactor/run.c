@@ -311,7 +311,6 @@ static uint32_t pass(struct peal_reactor *reactor)
 	peal__reactor_begin_pass(reactor);
 	look_at_stop(reactor);
 	if (!reactor->is_over) {
-		peal__completions_begin(reactor->completions);
 		if (peal__completions_has_any(reactor->completions))
 			count += complete(reactor);
 		if (reactor->calling_count > 0)
@@ -359,7 +358,7 @@ void peal__reactor_settle(void *object)
 
 	peal__peers_ring(object);
 	/* Who waits for a handler to end, rather than for its answer? */
-	peal__completions_await(
+	peal__completions_rest(
 		reactor->completions,
 		reactor->is_draining || reactor->consumer->paused ||
 			reactor->capped_count > 0 || reactor->orphan_count > 0);

@@ -245,7 +245,7 @@ static void request_beside_one_that_is_answered_is_alone(void **state)
 
 /* who is rung ---------------------------------------------------------------- */
 
-static void completions_ring_once_until_the_reactor_looks(void **state)
+static void completions_ring_once_for_each_sleep(void **state)
 {
 	struct peal__completions *completions = peal__completions_open();
 	struct peal__completion nodes[6] = {{0}};
@@ -256,18 +256,52 @@ static void completions_ring_once_until_the_reactor_looks(void **state)
 	/* What could wait has not taken the ring of what cannot. */
 	assert_true(peal__completions_push(completions, &nodes[1], false));
 	assert_false(peal__completions_push(completions, &nodes[2], false));
-	peal__completions_begin(completions);
+	peal__completions_rest(completions, false);
 	assert_true(peal__completions_push(completions, &nodes[3], false));
-	peal__completions_begin(completions);
-	peal__completions_await(completions, true);
+	peal__completions_rest(completions, true);
 	assert_true(peal__completions_push(completions, &nodes[4], true));
-	peal__completions_begin(completions);
-	peal__completions_await(completions, false);
+	peal__completions_rest(completions, false);
 	assert_false(peal__completions_push(completions, &nodes[5], true));
 	for (int i = 0; i < 6; i++)
 		assert_ptr_equal(peal__completions_pop(completions), &nodes[i]);
 	assert_false(peal__completions_has_any(completions));
 	peal__completions_close(completions);
+}
+
+static void count_post(void *arg)
+{
+	__atomic_fetch_add((uint32_t *)arg, 1, __ATOMIC_ACQ_REL);
+}
+
+/* Its node was taken before it rang: the reactor went back to sleep without a
+ * pass, and took the next one who pushed for rung. */
+static void ring_that_comes_late_silences_nobody(void **state)
+{
+	struct peal_reactor_options options = usual_options();
+	struct peal__completion late = {0};
+	struct peal__completions *completions;
+	uint32_t count = 0;
+
+	(void)state;
+	open_in_background(&options);
+	completions = served.reactor->completions;
+	assert_int_equal(peal_reactor_post(served.reactor, count_post, &count),
+	                 0);
+	await_word(&count, 1);
+	for (uint32_t i = 2; i <= 5; i++) {
+		usleep(20000); /* it sleeps, and takes nothing by itself */
+		assert_true(peal__completions_push(completions, &late, false));
+		assert_ptr_equal(peal__completions_pop(completions), &late);
+		peal__reactor_ring(served.reactor);
+		usleep(20000);
+		assert_int_equal(peal_reactor_post(served.reactor, count_post,
+		                                   &count),
+		                 0);
+		await_word(&count, i);
+	}
+	assert_int_equal(peal_reactor_stop(served.reactor, PEAL_FOREVER), 0);
+	join_background();
+	close_reactor();
 }
 
 static void handler_that_ends_wakes_who_waits_at_the_cap(void **state)
@@ -430,7 +464,8 @@ int main(void)
 		TEST(nobody_spins_while_handlers_need_all_processors),
 		TEST(one_long_handler_does_not_make_all_long),
 		TEST(request_beside_one_that_is_answered_is_alone),
-		TEST(completions_ring_once_until_the_reactor_looks),
+		TEST(completions_ring_once_for_each_sleep),
+		TEST(ring_that_comes_late_silences_nobody),
 		TEST(handler_that_ends_wakes_who_waits_at_the_cap),
 		TEST(handler_that_ends_wakes_who_drains),
 		TEST(handler_that_ends_wakes_who_waits_for_its_place),
