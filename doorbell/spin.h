@@ -132,18 +132,13 @@ peal__spin_until(const struct peal_sleeper *sleeper,
 static inline __attribute__((always_inline)) int
 peal__spin_try(const struct peal__spin *spin,
                const struct peal_sleeper *sleeper,
-               const struct peal__spin_look *look)
+               const struct peal__spin_look *look, bool is_calm)
 {
-	uint64_t limit_ticks = spin->budget_ticks;
-	int result;
-
-	if (spin->mode != PEAL__SPIN_ALWAYS &&
-	    (look->is_calm || peal__spin_is_vain(look)))
-		limit_ticks = 0;
-	result = peal__spin_until(sleeper, look,
-	                          limit_ticks < spin->settle_ticks
-	                                  ? limit_ticks
-	                                  : spin->settle_ticks);
+	uint64_t limit_ticks = is_calm ? 0 : spin->budget_ticks;
+	int result = peal__spin_until(sleeper, look,
+	                              limit_ticks < spin->settle_ticks
+	                                      ? limit_ticks
+	                                      : spin->settle_ticks);
 	if (result != -ETIMEDOUT || limit_ticks <= spin->settle_ticks)
 		return result;
 	if (look->settle != NULL)
@@ -155,7 +150,8 @@ peal__spin_try(const struct peal__spin *spin,
 /* Sleep, unless the second look finds something. */
 static inline __attribute__((always_inline)) int
 peal__spin_sleep(struct peal__spin *spin, struct peal_sleeper *sleeper,
-                 const struct peal__spin_look *look, uint64_t deadline_ns)
+                 const struct peal__spin_look *look, bool is_calm,
+                 uint64_t deadline_ns)
 {
 	uint64_t asleep;
 	int result = PEAL__SPIN_WOKEN;
@@ -176,7 +172,7 @@ peal__spin_sleep(struct peal__spin *spin, struct peal_sleeper *sleeper,
 		                 : peal__doorbell_wait_until(sleeper,
 		                                             deadline_ns);
 		PEAL__HOOK("sleep: over");
-		if (result == PEAL__SPIN_WOKEN && !look->is_calm)
+		if (result == PEAL__SPIN_WOKEN && !is_calm)
 			peal__spin_slept(spin, peal__cpu_ticks() - asleep);
 	}
 	peal_doorbell_disarm(sleeper);
@@ -202,9 +198,12 @@ peal__spin_wait(struct peal__spin *spin, struct peal_sleeper *sleeper,
                 struct peal__spin_limit *limit)
 {
 	uint64_t now_ns, until_ns;
-	int result = peal__spin_try(spin, sleeper, look);
+	/* Who does not spin learns nothing of what it would bring. */
+	bool is_calm = spin->mode != PEAL__SPIN_ALWAYS &&
+	               (look->is_calm || peal__spin_is_vain(look));
+	int result = peal__spin_try(spin, sleeper, look, is_calm);
 
-	if (result != -ETIMEDOUT && spin->fruitless_count != 0)
+	if (result != -ETIMEDOUT && spin->fruitless_count != 0 && !is_calm)
 		peal__spin_paid(spin);
 	if (result == PEAL__SPIN_WORK)
 		return result;
@@ -220,15 +219,15 @@ peal__spin_wait(struct peal__spin *spin, struct peal_sleeper *sleeper,
 		return result;
 	if (spin->mode == PEAL__SPIN_ALWAYS)
 		return PEAL__SPIN_WOKEN;
-	if (spin->budget_ticks != 0 && !look->is_calm)
+	if (spin->budget_ticks != 0 && !is_calm)
 		peal__spin_failed(spin);
 	until_ns = limit->net_ns >= PEAL__NEVER - now_ns
 	                   ? PEAL__NEVER
 	                   : now_ns + limit->net_ns;
 	if (limit->deadline_ns < until_ns)
-		return peal__spin_sleep(spin, sleeper, look,
+		return peal__spin_sleep(spin, sleeper, look, is_calm,
 		                        limit->deadline_ns);
-	result = peal__spin_sleep(spin, sleeper, look, until_ns);
+	result = peal__spin_sleep(spin, sleeper, look, is_calm, until_ns);
 	return result == -ETIMEDOUT ? PEAL__SPIN_WOKEN : result;
 }
 

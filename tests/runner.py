@@ -25,7 +25,7 @@ COULD_NOT_EXIT_CODE = 2
 
 STRICT = ('-Dwerror=true',)
 # Named places to stop and kill at, and no safety net under a lost wake.
-BARE = ('-Dhooks=true', '-Dbounded_sleep=false',
+BARE = ('-Dhooks=true', '-Dbounded_sleep=false', '-Dwhole=false',
         '-Dbench=false', '-Dexamples=false')
 # gcc warns about code that a sanitizer has put there, so nothing is strict.
 SANITIZED = BARE + ('-Db_lundef=false', '-Dbuildtype=debugoptimized')

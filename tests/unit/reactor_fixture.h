@@ -87,8 +87,8 @@ static inline void on_opened(struct peal_reactor *reactor,
 	struct served *it = arg;
 
 	(void)reactor;
-	it->opened_count++;
 	it->opened = peer;
+	__atomic_fetch_add(&it->opened_count, 1, __ATOMIC_RELEASE);
 }
 
 static inline void on_closed(struct peal_reactor *reactor,
@@ -171,10 +171,10 @@ static inline void run_until(const uint32_t *word, uint32_t value)
 {
 	uint64_t end_ns = peal__deadline_after(PATIENCE_NS);
 
-	while (__atomic_load_n(word, __ATOMIC_RELAXED) != value &&
+	while (__atomic_load_n(word, __ATOMIC_ACQUIRE) != value &&
 	       peal__clock_ns() < end_ns)
 		peal_reactor_run_once(served.reactor, PEAL__NS_PER_MS);
-	assert_int_equal(*word, value);
+	assert_int_equal(__atomic_load_n(word, __ATOMIC_ACQUIRE), value);
 }
 
 static inline void connect_raw(struct raw_client *raw, uint64_t flags)
