@@ -17,6 +17,7 @@
 /* How often a server that has no lifeline is looked at. */
 #define LOOK_NS (10 * PEAL__NS_PER_MS)
 #define HELD_LOOKS 8 /* one that has one is looked at so much less often */
+#define HEAR_MAX 256 /* packets at once; a socket holds a few */
 /* Attaching again may take so long, whatever the timeout of the call. */
 #define RECONNECT_NS (100 * PEAL__NS_PER_MS)
 
@@ -156,9 +157,13 @@ void peal__producer_hear(struct peal_producer *producer)
 	union peal__packet packet;
 	int got;
 
-	while ((got = peal__pass_receive(producer->connection.socket.fd,
-	                                 &packet, sizeof(packet), NULL,
-	                                 NULL)) >= 0)
+	/* A server that goes on and on is not listened to for ever; what is
+	 * left ends the next sleep. */
+	for (int left = HEAR_MAX;
+	     left > 0 &&
+	     (got = peal__pass_receive(producer->connection.socket.fd, &packet,
+	                               sizeof(packet), NULL, NULL)) >= 0;
+	     left--)
 		if (peal__wire_check(&packet, (size_t)got) == PEAL__WIRE_ERROR)
 			producer->last_word = packet.error.code;
 }

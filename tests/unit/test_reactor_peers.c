@@ -188,6 +188,9 @@ static void turn_that_cannot_be_used_keeps_nobody_awake(void **state)
 		peal_reactor_run_once(served.reactor, MS);
 	}
 	assert_int_equal(served.reactor->queued_count, 2);
+	/* And both have asked for more. */
+	for (int i = 0; i < 8; i++)
+		raw_ask(&raws[i % 2], 1000, text);
 	assert_true(count_passes(100 * MS) < 50);
 	for (int i = 0; i < 2; i++)
 		raw_close(&raws[i], false);
