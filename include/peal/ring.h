@@ -66,6 +66,12 @@ PEAL_BEGIN_DECLS
 #define PEAL_RING_HEADER_BYTES 16
 #define PEAL_RING_SPARE_BYTES 8
 #define PEAL_RING_LENGTH_MASK UINT32_C(0x3fffffff)
+/* How far ahead of a claim the lines of later ones are fetched: far enough to
+ * arrive in time, and beyond what the reader polls. Of long frames the machine
+ * sees by itself what comes next. */
+#define PEAL__RING_AHEAD_BYTES 768
+#define PEAL__RING_FETCH_MAX_BYTES 4096
+#define PEAL__RING_LINE_BYTES 64
 
 /* Who sent a message: a slot and its generation. {0, 0} is nobody. */
 struct peal_peer {
@@ -167,6 +173,24 @@ static inline bool peal__ring_make_room(struct peal_ring_tx *tx,
 	       tx->capacity_bytes;
 }
 
+/* The reader has the lines that come next in its cache, since it read them a
+ * lap ago: take them back before they are waited for. Only where it has read
+ * them, as far as we know: it is not to fetch a message twice. */
+static inline void peal__ring_fetch_ahead(const struct peal_ring_tx *tx,
+                                          const struct peal_frame *frame,
+                                          uint64_t used, uint64_t frame_bytes)
+{
+	uint64_t ahead = frame_bytes > PEAL__RING_AHEAD_BYTES
+	                         ? frame_bytes
+	                         : PEAL__RING_AHEAD_BYTES;
+
+	if (PEAL_UNLIKELY(frame_bytes > PEAL__RING_FETCH_MAX_BYTES ||
+	                  used + ahead + frame_bytes > tx->capacity_bytes))
+		return;
+	for (uint64_t i = 0; i < frame_bytes; i += PEAL__RING_LINE_BYTES)
+		peal__prefetch_write((const char *)frame + ahead + i);
+}
+
 /*
  * Reserve room for a message of @bytes and point @ret_data at it, 16-byte
  * aligned; the caller writes the payload there and publishes. Several claims
@@ -178,14 +202,13 @@ static inline int peal_ring_claim(struct peal_ring_tx *tx, size_t bytes,
                                   uint32_t kind, uint64_t id, void **ret_data)
 {
 	struct peal_frame *frame;
-	uint64_t frame_bytes;
+	uint64_t frame_bytes, used;
 
 	if (PEAL_UNLIKELY(bytes > peal_ring_message_max(tx->capacity_bytes)))
 		return -EMSGSIZE;
 	frame_bytes = peal_ring_frame_bytes(bytes);
-	if (PEAL_UNLIKELY(tx->tail - tx->released + frame_bytes +
-	                          PEAL_RING_SPARE_BYTES >
-	                  tx->capacity_bytes) &&
+	used = tx->tail - tx->released + frame_bytes + PEAL_RING_SPARE_BYTES;
+	if (PEAL_UNLIKELY(used > tx->capacity_bytes) &&
 	    !peal__ring_make_room(tx, frame_bytes))
 		return -EAGAIN;
 	if (tx->newest_is_open && tx->last != tx->first)
@@ -195,6 +218,7 @@ static inline int peal_ring_claim(struct peal_ring_tx *tx, size_t bytes,
 		                          ->commit,
 		                 tx->last_word, __ATOMIC_RELAXED);
 	frame = peal__ring_frame(tx->data, tx->capacity_bytes, tx->tail);
+	peal__ring_fetch_ahead(tx, frame, used, frame_bytes);
 	frame->kind = kind;
 	frame->id = id;
 	tx->last = tx->tail;
