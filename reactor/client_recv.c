@@ -55,9 +55,17 @@ static void show(struct peal_client *client, struct peal__note *note,
                  const struct peal_message *message,
                  struct peal_message *ret_answer)
 {
-	client->view = (struct peal__view){note, message->peal__end,
-	                                   ++client->view_serial};
-	*ret_answer = *message;
+	client->view.note = note;
+	client->view.end = message->peal__end;
+	client->view.serial = ++client->view_serial;
+	/* One by one: a copy of the whole would load by twos what has just been
+	 * stored one by one, and so wait for the stores before it. */
+	ret_answer->data = message->data;
+	ret_answer->data_bytes = message->data_bytes;
+	ret_answer->id = message->id;
+	ret_answer->kind = message->kind;
+	ret_answer->status = message->status;
+	ret_answer->peer = message->peer;
 	ret_answer->peal__end = client->view_serial;
 }
 
