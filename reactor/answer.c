@@ -39,14 +39,16 @@ static void send(struct peal__running *running)
 /* One answer of an ordered client has gone: its successors may be there. */
 static void advance(struct peal__peer *peer)
 {
-	for (;;) {
+	for (peer->next_answer++; peer->stashed_count > 0;
+	     peer->next_answer++) {
 		struct peal__running **place =
-			stash_at(peer, ++peer->next_answer);
+			stash_at(peer, peer->next_answer);
 		struct peal__running *running = *place;
 
 		if (running == NULL || !peer->is_open)
 			return;
 		*place = NULL;
+		peer->stashed_count--;
 		send(running);
 	}
 }
@@ -67,6 +69,7 @@ void peal__answer(struct peal__running *running)
 		peal__running_settle(running, true);
 	} else if (!is_its_turn(running)) {
 		*stash_at(peer, running->sequence) = running;
+		peer->stashed_count++;
 	} else {
 		send(running);
 		if (peer->is_ordered)
@@ -85,6 +88,7 @@ void peal__answer_drop_all(struct peal__peer *peer)
 		if (running != NULL)
 			peal__running_settle(running, false);
 	}
+	peer->stashed_count = 0;
 }
 
 static void on_answered(struct peal__completion *completion, void *object)
@@ -286,7 +290,7 @@ static int retain(struct peal_request *request)
 	return 0;
 }
 
-static bool is_cancelled(const struct peal_request *request)
+bool peal__answer_is_cancelled(const struct peal_request *request)
 {
 	const struct peal__running *running = running_of(request);
 	const struct peal__peer *peer = running->client;
@@ -305,5 +309,5 @@ const struct peal__request_ops peal__answer_ops = {
 	.claim = claim_answer,
 	.publish = publish_answer,
 	.retain = retain,
-	.is_cancelled = is_cancelled,
+	.is_cancelled = peal__answer_is_cancelled,
 };

@@ -29,13 +29,11 @@ static void put(struct peal__flight *flight,
 	flight->entries[place] = *entry;
 }
 
-int peal__flight_reserve(struct peal__flight *flight, size_t count)
+int peal__flight_grow(struct peal__flight *flight, size_t count)
 {
 	struct peal__flight grown = *flight;
 	int saved_errno = errno;
 
-	if (flight->used_count + count <= flight->capacity / 2)
-		return 0;
 	if (grown.capacity == 0)
 		grown.capacity = CAPACITY_MIN;
 	while (flight->used_count + count > grown.capacity / 2)

@@ -44,7 +44,14 @@ struct peal__flight {
 };
 
 /* Room for @count more, so that they can be added. 0 or -ENOMEM. */
-int peal__flight_reserve(struct peal__flight *flight, size_t count);
+int peal__flight_grow(struct peal__flight *flight, size_t count);
+static inline int peal__flight_reserve(struct peal__flight *flight,
+                                       size_t count)
+{
+	return flight->used_count + count <= flight->capacity / 2
+	               ? 0
+	               : peal__flight_grow(flight, count);
+}
 void peal__flight_close(struct peal__flight *flight);
 
 void peal__flight_add(struct peal__flight *flight, uint64_t id,

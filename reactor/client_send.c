@@ -25,8 +25,9 @@ static void give_up_claim(struct peal_client *client)
 
 /* The id is the next one of the connection, which may be a new one by then;
  * publish() is what takes it. */
-static int claim(struct peal_client *client, const struct outgoing *outgoing,
-                 uint64_t timeout_ns, uint8_t **ret_data)
+static inline __attribute__((always_inline)) int
+claim(struct peal_client *client, const struct outgoing *outgoing,
+      uint64_t timeout_ns, uint8_t **ret_data)
 {
 	struct peal_producer *producer = client->producer;
 	uint32_t kind = outgoing->type;

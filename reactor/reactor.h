@@ -154,6 +154,7 @@ void peal__answer(struct peal__running *running);
 void peal__answer_drop_all(struct peal__peer *peer);
 /* A claim that its handler did not use. */
 void peal__answer_give_up(struct peal__running *running);
+bool peal__answer_is_cancelled(const struct peal_request *request);
 extern const struct peal__request_ops peal__answer_ops;
 
 /* call.c */

@@ -312,7 +312,7 @@ static int judge(const struct peal_reactor *reactor,
 	if (request->deadline_ns != PEAL__NEVER &&
 	    request->deadline_ns <= peal__clock_ns())
 		return -ETIMEDOUT;
-	return peal_request_cancelled(request) ? -ECANCELED : 0;
+	return peal__answer_is_cancelled(request) ? -ECANCELED : 0;
 }
 
 static void count_in(struct peal__running *running, struct peal__peer *peer)
