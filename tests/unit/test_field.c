@@ -328,7 +328,7 @@ static void full_response_ring_of_one_blocks_no_other(void **state)
 struct numbered {
 	uint32_t connected, go, answered;
 	int32_t error;
-	pid_t self;
+	pid_t self, pid; /* where it lives, and here */
 };
 
 static struct numbered *numbered;
@@ -353,30 +353,47 @@ static int be_numbered(void *arg)
 		pause();
 }
 
+struct clone3_arguments {
+	uint64_t flags, pidfd, child_tid, parent_tid, exit_signal, stack,
+		stack_size, tls, set_tid, set_tid_size, cgroup;
+};
+
+/* A thread of the server's may hold the lock of malloc() just now, and only
+ * fork() lets go of it in the child. So a child of fork() makes the one that is
+ * wanted, as our child. */
+static pid_t start_by_child(struct numbered *it,
+                            struct clone3_arguments *arguments)
+{
+	pid_t middle, pid;
+
+	arguments->flags |= CLONE_PARENT;
+	fflush(NULL);
+	middle = fork();
+	if (middle == 0) {
+		pid = (pid_t)syscall(SYS_clone3, arguments, sizeof(*arguments));
+		if (pid == 0)
+			_exit(be_numbered(it));
+		it->pid = pid;
+		_exit(0);
+	}
+	return waitpid(middle, NULL, 0) == middle ? it->pid : -1;
+}
+
 static pid_t start_in_namespace(struct numbered *it)
 {
-	int flags = CLONE_NEWPID | SIGCHLD;
-	pid_t pid = (pid_t)syscall(SYS_clone, flags, NULL, NULL, NULL, NULL);
+	struct clone3_arguments arguments = {.flags = CLONE_NEWPID};
 
-	if (pid == 0)
-		_exit(be_numbered(it));
-	return pid;
+	return start_by_child(it, &arguments);
 }
 
 static pid_t start_with_pid(struct numbered *it, pid_t wanted)
 {
-	struct {
-		uint64_t flags, pidfd, child_tid, parent_tid, exit_signal,
-			stack, stack_size, tls, set_tid, set_tid_size, cgroup;
-	} arguments = {.exit_signal = SIGCHLD};
-	pid_t pid;
+	struct clone3_arguments arguments = {
+		.set_tid = (uint64_t)(uintptr_t)&wanted,
+		.set_tid_size = 1,
+	};
 
-	arguments.set_tid = (uint64_t)(uintptr_t)&wanted;
-	arguments.set_tid_size = 1;
-	pid = (pid_t)syscall(SYS_clone3, &arguments, sizeof(arguments));
-	if (pid == 0)
-		_exit(be_numbered(it));
-	return pid;
+	return start_by_child(it, &arguments);
 }
 
 static void gone(pid_t pid)
