@@ -82,7 +82,7 @@ static inline void peal__announced(void)
  * The line of @address is about to be written: fetch it for that, without
  * waiting. The builtin fetches for reading on x86-64 as long as the compiler
  * may assume no more than its first processors, and a line that was fetched for
- * reading moves twice.
+ * reading moves twice. All of them at least ignore the instruction.
  */
 static inline void peal__prefetch_write(const void *address)
 {
