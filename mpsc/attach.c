@@ -68,7 +68,7 @@ static bool are_safe(int socket_fd, const int *fds, size_t fd_count)
 		return false;
 	for (size_t i = 0; i < fd_count && server.uid != geteuid(); i++)
 		if (fstatfs(fds[i], &status) != 0 ||
-		    status.f_type == HUGETLBFS_MAGIC)
+		    (uint32_t)status.f_type == HUGETLBFS_MAGIC)
 			return false;
 	return true;
 }

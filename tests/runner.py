@@ -200,11 +200,10 @@ class Run:
         """The tests of this variant that are asked for."""
         is_long = self.options.long
         suites = variant.suites_of(is_long)
-        without = dict(variant.without)
         return [test for test in tests if test.suites & suites
-                and test.name not in without
+                and (not variant.programs or test.name in variant.programs)
                 and (is_long or not variant.few or test.name in variant.few
-                     or test.name in self.options.only)
+                     or self.options.only)
                 and chosen(variant.name, test.name, self.options.only)]
 
     def build_of(self, variant):
@@ -258,8 +257,7 @@ class Run:
         if self.options.long and not variant.wrapper:
             environment, patience = FULL_ENVIRONMENT, FULL_PATIENCE * patience
         if not variant.sanitizer:
-            return ([word.format(tests=SOURCE / 'tests')
-                     for word in variant.wrapper], environment, patience)
+            return variant.wrapper, environment, patience
         wrapper = steady_addresses()
         why_not = sanitizer_starts(variant, wrapper)
         if not why_not:
