@@ -68,7 +68,7 @@ static bool are_safe(int socket_fd, const int *fds, size_t fd_count)
 		return false;
 	for (size_t i = 0; i < fd_count && server.uid != geteuid(); i++)
 		if (fstatfs(fds[i], &status) != 0 ||
-		    status.f_type == HUGETLBFS_MAGIC)
+		    (uint32_t)status.f_type == HUGETLBFS_MAGIC)
 			return false;
 	return true;
 }
@@ -211,9 +211,8 @@ void peal__connection_close(struct peal__connection *connection, bool say_bye,
 	if (!forked && say_bye) {
 		bytes = peal__wire_seal(&packet, PEAL__WIRE_BYE);
 		/* A server that does not hear it sees us hang up. */
-		if (peal__pass_send(connection->socket.fd, &packet, bytes, NULL,
-		                    0) < 0)
-			say_bye = false;
+		(void)peal__pass_send(connection->socket.fd, &packet, bytes,
+		                      NULL, 0);
 		PEAL__HOOK("detach: said good-bye");
 	}
 	peal__fork_forget(&connection->socket, true);

@@ -27,7 +27,8 @@ static int check_header(int fd, uint64_t status_bytes,
 	    peal_shm_check(fd, status_bytes) != 0)
 		return -EPROTO;
 	/* A hole in huge pages is a SIGBUS for whoever looks into it. */
-	if (fstatfs(fd, &status) != 0 || status.f_type == HUGETLBFS_MAGIC)
+	if (fstatfs(fd, &status) != 0 ||
+	    (uint32_t)status.f_type == HUGETLBFS_MAGIC)
 		return -EPROTO;
 	if (pread(fd, &header, sizeof(header), 0) != sizeof(header) ||
 	    header.magic != PEAL__STATUS_MAGIC)

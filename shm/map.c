@@ -33,7 +33,7 @@ static int region_page_bytes(int fd, uint64_t *ret_page_bytes)
 	*ret_page_bytes = base_page_bytes();
 	if (fstatfs(fd, &status) != 0)
 		return -errno;
-	if (status.f_type == HUGETLBFS_MAGIC)
+	if ((uint32_t)status.f_type == HUGETLBFS_MAGIC)
 		*ret_page_bytes = (uint64_t)status.f_bsize;
 	return 0;
 }

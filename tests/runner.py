@@ -14,60 +14,22 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import harness
+from variants import (
+    ALONE_SUITES, FULL_ENVIRONMENT, FULL_PATIENCE, PAIRED_AT_ONCE, PAIRED_SUITES,
+    PATIENT_AT_ONCE, SANITIZER_ENVIRONMENT, SANITIZER_PATIENCE, VARIANTS, options_of)
 
 SOURCE = Path(__file__).resolve().parent.parent
-MUTANTS = 'mutants'
 COULD_NOT_EXIT_CODE = 2
-
-STRICT = ('-Dwerror=true',)
-# Named places to stop and kill at, and no safety net under a lost wake.
-BARE = ('-Dhooks=true', '-Dbounded_sleep=false', '-Dwhole=false',
-        '-Dbench=false', '-Dexamples=false')
-# gcc warns about code that a sanitizer has put there, so nothing is strict.
-SANITIZED = BARE + ('-Db_lundef=false', '-Dbuildtype=debugoptimized')
-
-SANITIZER_ENVIRONMENT = {
-    'ASAN_OPTIONS': 'detect_leaks=1:strict_string_checks=1',
-    'UBSAN_OPTIONS': 'halt_on_error=1:print_stacktrace=1',
-    'TSAN_OPTIONS': 'halt_on_error=1:second_deadlock_stack=1',
+# Programs of this folder that speak TAP and are no tests of one build.
+PROGRAMS = {
+    'analysers': 'what reads the code and finds mistakes',
+    'mutants': 'a broken peal has to fail a test',
+    'coverage': 'the share of the lines that tests go through',
 }
-SANITIZER_PATIENCE = 3.0
-
-
-@dataclass(frozen=True)
-class Variant:
-    """One way to build everything, and the suites that are worth it there."""
-    name: str
-    about: str
-    compiler: str
-    options: tuple
-    suites: frozenset
-    sanitizer: str = ''
-
-
-VARIANTS = (
-    Variant('gcc', 'gcc, as released, warnings are errors', 'gcc', STRICT,
-            frozenset({'tidy', 'headers', 'unit', 'tool'})),
-    Variant('clang', 'clang, as released, warnings are errors', 'clang', STRICT,
-            frozenset({'unit'})),
-    Variant('hooks', 'gcc with hooks, without the bounded sleep', 'gcc',
-            STRICT + BARE, frozenset({'weave', 'death', 'stress'})),
-    Variant('asan', 'the same under ASan and UBSan', 'gcc',
-            SANITIZED + ('-Db_sanitize=address,undefined',),
-            frozenset({'unit', 'tool', 'weave', 'death', 'stress'}),
-            'address,undefined'),
-    Variant('tsan', 'clang and TSan, what runs in one process', 'clang',
-            SANITIZED + ('-Db_sanitize=thread',),
-            frozenset({'inprocess'}), 'thread'),
-)
-BUSY_SUITES = frozenset({'weave', 'death', 'stress', 'tidy', 'headers',
-                         'alone'})
-AT_ONCE = 2
-LONG_SUITE, LONG_VARIANT = 'long', 'hooks'
+LONG_PROGRAMS = frozenset({'coverage'})
 
 
 def arguments():
@@ -77,19 +39,26 @@ def arguments():
         description='Build peal in several ways and run its tests in each.',
         epilog='Build directories are kept in build-test/ and reused. The '
         'exit code is 0 when nothing has failed.')
+    parser.add_argument('name', nargs='*', help='the same as --only NAME')
     parser.add_argument('--only', metavar='PATTERN', action='append',
                         default=[], help="run what matches this shell pattern: "
                         "a test (base), a variant (tsan), both ('tsan:ring*'), "
-                        "a mutant ('mutants:NAME'); may be repeated")
+                        "a mutant ('mutants:NAME'), 'analysers' or 'coverage'; "
+                        "may be repeated")
     parser.add_argument('--quick', action='store_true',
                         help='only the plain build with gcc, no mutants')
     parser.add_argument('--long', action='store_true',
-                        help='also the tests of the suite "long"')
+                        help='everything with the full counts (PEAL_FULL=1) and '
+                        'no program made easier to build; also the suite "long", '
+                        'valgrind on all unit tests, all analysers and the '
+                        'coverage: about two hours')
     parser.add_argument('--list', action='store_true',
                         help='say what would be run, and run nothing')
     parser.add_argument('--no-install', action='store_true',
                         help='do not look for missing packages')
-    return parser.parse_args()
+    options = parser.parse_args()
+    options.only += options.name
+    return options
 
 
 def chosen(variant, test, patterns):
@@ -101,7 +70,7 @@ def chosen(variant, test, patterns):
 
 def possible(variant, patterns):
     """Could any test of this variant be asked for? Saves building it."""
-    others = {other.name for other in VARIANTS} | {MUTANTS}
+    others = {other.name for other in VARIANTS} | set(PROGRAMS)
     return not patterns or any(
         fnmatch.fnmatchcase(variant, pattern.split(':')[0])
         or (':' not in pattern and pattern not in others)
@@ -229,16 +198,25 @@ class Run:
 
     def wanted(self, variant, tests):
         """The tests of this variant that are asked for."""
-        suites = set(variant.suites)
-        if self.options.long and variant.name == LONG_VARIANT:
-            suites.add(LONG_SUITE)
+        is_long = self.options.long
+        suites = variant.suites_of(is_long)
         return [test for test in tests if test.suites & suites
+                and (not variant.programs or test.name in variant.programs)
+                and (is_long or not variant.few or test.name in variant.few
+                     or self.options.only)
                 and chosen(variant.name, test.name, self.options.only)]
 
     def build_of(self, variant):
         """Its build directory."""
-        return harness.Build(SOURCE, self.builds / variant.name,
-                             variant.compiler, variant.options)
+        if variant.build:
+            variant = next(other for other in VARIANTS
+                           if other.name == variant.build)
+        is_long = self.options.long
+        directory = variant.name
+        if options_of(variant, True) != options_of(variant, is_long):
+            directory += '-quick'
+        return harness.Build(SOURCE, self.builds / directory, variant.compiler,
+                             options_of(variant, is_long))
 
     def variants(self):
         """Those that the command line asks for."""
@@ -246,19 +224,24 @@ class Run:
                 (VARIANTS[:1] if self.options.quick else VARIANTS)
                 if possible(variant.name, self.options.only)]
 
-    def with_mutants(self):
-        """Are the mutants asked for?"""
-        return not self.options.quick and (
-            not self.options.only or any(
-                fnmatch.fnmatchcase(MUTANTS, pattern.split(':')[0])
-                for pattern in self.options.only))
+    def programs(self):
+        """The programs of this folder that the command line asks for."""
+        if self.options.quick:
+            return []
+        return [name for name in PROGRAMS
+                if any(fnmatch.fnmatchcase(name, pattern.split(':')[0])
+                       for pattern in self.options.only)
+                or (not self.options.only and
+                    (self.options.long or name not in LONG_PROGRAMS))]
 
     def compile(self, variant):
         """Configure and compile what is asked for; the tests to run."""
         build = self.build_of(variant)
         build.prepare()
-        tests = self.wanted(variant, build.tests())
-        if not self.options.only:
+        tests = build.tests()
+        self.none_forgotten(tests)
+        tests = self.wanted(variant, tests)
+        if not self.options.only and variant.whole:
             build.compile()
         elif tests:
             build.compile(sorted({target for test in tests
@@ -270,12 +253,16 @@ class Run:
         What a sanitizer needs around a test: (wrapper, environment, patience),
         or None after saying why nothing of this variant can run here.
         """
+        environment, patience = {}, variant.patience
+        if self.options.long and not variant.wrapper:
+            environment, patience = FULL_ENVIRONMENT, FULL_PATIENCE * patience
         if not variant.sanitizer:
-            return [], {}, 1.0
+            return variant.wrapper, environment, patience
         wrapper = steady_addresses()
         why_not = sanitizer_starts(variant, wrapper)
         if not why_not:
-            return wrapper, SANITIZER_ENVIRONMENT, SANITIZER_PATIENCE
+            return (wrapper, {**environment, **SANITIZER_ENVIRONMENT},
+                    patience * SANITIZER_PATIENCE)
         result = harness.Result('everything')
         result.skipped.append(('everything', why_not))
         self.report.begin('everything')
@@ -298,29 +285,38 @@ class Run:
 
     def some_tests(self, variant, around, tests):
         """
-        Those that mostly wait run two at a time; the others want the machine
-        for themselves.
+        Those that mostly wait run several at a time, and those that may take
+        longest first; the others want the machine for themselves.
         """
-        patient = [test for test in tests if not test.suites & BUSY_SUITES]
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            for result in pool.map(lambda test: harness.run(test, *around),
-                                   patient):
-                self.report.begin(result.test)
-                self.report.end(variant.name, result)
-        for test in tests:
-            if test not in patient:
-                self.report.begin(test.name)
-                self.report.end(variant.name, harness.run(test, *around))
+        def key(test):
+            return -test.timeout_s
 
-    def mutants(self):
-        """Run tests/mutants and let its lines through as they come."""
-        self.report.heading('mutants: a broken peal has to fail a test')
-        command = [str(SOURCE / 'tests' / MUTANTS)]
+        alone = [test for test in tests if test.suites & ALONE_SUITES]
+        paired = [test for test in tests if test.suites & PAIRED_SUITES
+                  and test not in alone]
+        patient = [test for test in tests if test not in alone
+                   and test not in paired]
+        for some, at_once in ((sorted(patient, key=key), PATIENT_AT_ONCE),
+                              (sorted(paired, key=key), PAIRED_AT_ONCE),
+                              (alone, 1)):
+            with ThreadPoolExecutor(at_once) as pool:
+                for result in pool.map(lambda test: harness.run(test, *around),
+                                       some):
+                    self.report.begin(result.test)
+                    self.report.end(variant.name, result)
+
+    def program(self, name):
+        """Run a program of this folder and let its lines through as they come."""
+        self.report.heading(f'{name}: {PROGRAMS[name]}')
+        command = [str(SOURCE / 'tests' / name)]
+        if self.options.long:
+            command += ['--long']
         for pattern in self.options.only:
             command += ['--only', pattern.split(':', 1)[-1]] \
                 if ':' in pattern else []
-        result = harness.Result(MUTANTS)
+        result = harness.Result(name)
         lines = []
+        began = time.monotonic()
         with subprocess.Popen(command, stdin=subprocess.DEVNULL, text=True,
                               stdout=subprocess.PIPE, errors='replace',
                               stderr=subprocess.STDOUT) as process:
@@ -333,7 +329,18 @@ class Run:
                 raise
         result.output = ''.join(lines)
         harness.judge(result, process.returncode)
-        self.report.count(MUTANTS, result)
+        print(f'  {time.monotonic() - began:.1f} s')
+        self.report.count(name, result)
+
+    def none_forgotten(self, tests):
+        """Every test belongs to a suite that some variant runs."""
+        run = {suite for variant in VARIANTS
+               for suite in variant.suites_of(is_long=True)}
+        for test in tests:
+            if not test.suites & run:
+                raise harness.Failure(
+                    f'{test.name} is in no suite that a variant runs: '
+                    'see tests/variants.py')
 
     def list(self):
         """Say what would be run."""
@@ -343,17 +350,17 @@ class Run:
             for test in self.wanted(variant, build.tests()):
                 print(f'{variant.name}:{test.name:<24} '
                       f'{" ".join(sorted(test.suites))}')
-        if self.with_mutants():
-            text = harness.command([str(SOURCE / 'tests' / MUTANTS), '--list'])
+        for name in self.programs():
+            text = harness.command([str(SOURCE / 'tests' / name), '--list'])
             for line in text.splitlines():
-                print(f'{MUTANTS}:{line}')
+                print(f'{name}:{line}')
 
     def everything(self):
         """Run it; True if all is well."""
         for variant in self.variants():
             self.one_variant(variant)
-        if self.with_mutants():
-            self.mutants()
+        for name in self.programs():
+            self.program(name)
         if self.report.is_empty():
             raise harness.Failure('no test matches; try tests/run --list')
         return self.report.close()

@@ -335,6 +335,32 @@ int f(void)
 ''')
 
 
+RELIABILITY = {
+    'tests/mutants.toml': '# SPDX-License-Identifier: MIT\n'
+                          '[[mutant]]\nname = "no-a"\n',
+    'tests/meson.build': "  ['a', 'base', 'unit/test_a.c', ['unit'], 30],\n",
+    'tests/unit/test_a.c': SPDX + 'static void x_is_y(void **state);\n',
+}
+
+
+def reliability(row):
+    """What is found in a document of this row."""
+    return [sentence for _, _, sentence in problems(
+        tidy.check_reliability,
+        {**RELIABILITY, 'docs/reliability.md': f'| x is y | {row} | ok |\n'})]
+
+
+@test
+def promise_with_an_unknown_check_or_mutant_is_found():
+    assert reliability('`a: x_is_y`, `a` | `no-a`') == []
+    for row, part in (('`a: x_is_z` | `no-a`', 'a has no check x_is_z'),
+                      ('`b` | `no-a`', 'there is no test b'),
+                      ('`a` | `no-a`, `no-b`', 'there is no mutant no-b'),
+                      ('`a` | -', 'add the mutant no-a')):
+        found = reliability(row)
+        assert len(found) == 1 and part in found[0], found
+
+
 @test
 def path_of_one_machine_is_found():
     # Put together here, or the check would find it in this very file.

@@ -16,6 +16,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -441,6 +442,41 @@ def check_tests_listed(tree):
             yield path, 1, f'add a row for it to {listed}'
 
 
+def check_reliability(tree):
+    """docs/reliability.md names every mutant, and only checks that exist."""
+    document, table = 'docs/reliability.md', 'tests/mutants.toml'
+    if document not in tree.paths or table not in tree.paths:
+        return
+    mutants = {row['name']: row for row in
+               tomllib.loads(tree.text(table)).get('mutant', [])}
+    sources = {}
+    for path in tree.paths:
+        if re.fullmatch(r'tests/(.*/)?meson\.build', path):
+            folder = path.removesuffix('meson.build')
+            for name, rest in re.findall(r"\[+'(\w+)',(.*)", tree.text(path)):
+                source = re.search(r"'([^'\s]*\.(?:c|py))'", rest)
+                sources[name] = folder + source[1] if source else ''
+    named = set()
+    for number, line in enumerate(tree.text(document).splitlines(), 1):
+        cells = line.split('|')
+        if len(cells) != 6 or cells[1].strip() in ('promise', '---'):
+            continue
+        found = set(re.findall('`([^`]+)`', cells[3]))
+        named |= found
+        for name in sorted(found - mutants.keys()):
+            yield document, number, f'there is no mutant {name} in {table}'
+        for name in re.findall('`([^`]+)`', cells[2]):
+            program, _, check = name.partition(': ')
+            source = sources.get(program)
+            if source is None:
+                yield document, number, f'there is no test {program}'
+            elif check and not (source in tree.paths and re.search(
+                    rf'\b{re.escape(check)}\b', tree.text(source))):
+                yield document, number, f'{program} has no check {check}'
+    for name in sorted(mutants.keys() - named):
+        yield document, 1, f'add the mutant {name} to a row'
+
+
 def check_format(tree):
     """All C is as clang-format 14 writes it."""
     formatter = shutil.which(f'clang-format-{FORMATTER_VERSION}') or \
@@ -498,7 +534,7 @@ CHECKS = (
     check_labels,
     check_implicit_order, check_label_pairs, check_symbols, check_manual_names,
     check_manual_pages, check_header_contracts, check_licence, check_lengths,
-    check_tests_listed, check_format, check_manners, check_places,
+    check_tests_listed, check_reliability, check_format, check_manners, check_places,
 )
 
 

@@ -152,7 +152,8 @@ static inline struct peal_frame *
 peal__ring_frame(const void *data, uint64_t capacity_bytes, uint64_t position)
 {
 	return (struct peal_frame *)((uintptr_t)data +
-	                             (position & (capacity_bytes - 1)));
+	                             (uintptr_t)(position &
+	                                         (capacity_bytes - 1)));
 }
 
 /* Read the reader's position again; is there room for @frame_bytes now? */
