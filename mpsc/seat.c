@@ -38,30 +38,51 @@ static struct peal__seat *find_empty(struct peal__admission *admission)
 	return NULL;
 }
 
-void peal__seat_take(struct peal__admission *admission, int socket_fd)
+/* A child that had a copy would keep its client from seeing us hang up. 0 or
+ * -errno. */
+static int accept_into(struct peal__seat *seat, int listener_fd)
+{
+	int error = 0;
+
+	peal__fork_hold();
+	seat->socket.fd =
+		accept4(listener_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	if (seat->socket.fd < 0)
+		error = -errno;
+	peal__fork_watch_held(&seat->socket);
+	peal__fork_let();
+	return error;
+}
+
+int peal__seat_take(struct peal__admission *admission)
 {
 	struct peal__seat *seat = find_empty(admission);
-	uint32_t serial = seat->serial + 1;
 	struct peal_failure failure = {0};
 	struct ucred credentials;
 	socklen_t bytes = sizeof(credentials);
+	int error, socket_fd;
 
+	*seat = (struct peal__seat){
+		.serial = seat->serial, .socket.fd = -1, .pid.fd = -1};
+	error = accept_into(seat, admission->listener.fd);
+	if (error < 0)
+		return error;
+	PEAL__HOOK("admission: accepted");
+	socket_fd = seat->socket.fd;
 	if (getsockopt(socket_fd, SOL_SOCKET, SO_PEERCRED, &credentials,
 	               &bytes) != 0) {
-		close(socket_fd);
-		return;
+		peal__fork_forget(&seat->socket, true);
+		return 0;
 	}
-	*seat = (struct peal__seat){
-		.phase = PEAL__SEAT_HELLO,
-		.serial = serial,
-		.socket = {.fd = socket_fd},
-		.pid = {.fd = open_pid_fd(socket_fd, credentials.pid)},
-		.info = {.pid = credentials.pid,
-	                 .uid = credentials.uid,
-	                 .gid = credentials.gid},
-		.deadline_ns = peal__deadline_after(PEAL__HANDSHAKE_NS),
+	seat->phase = PEAL__SEAT_HELLO;
+	seat->serial++;
+	seat->pid.fd = open_pid_fd(socket_fd, credentials.pid);
+	seat->info = (struct peal_peer_info){
+		.pid = credentials.pid,
+		.uid = credentials.uid,
+		.gid = credentials.gid,
 	};
-	peal__fork_watch(&seat->socket);
+	seat->deadline_ns = peal__deadline_after(PEAL__HANDSHAKE_NS);
 	peal__fork_watch(&seat->pid);
 	admission->seat_count++;
 	admission->pending_count++;
@@ -75,6 +96,7 @@ void peal__seat_take(struct peal__admission *admission, int socket_fd)
 	/* Strangers are not waited for: silent ones would fill the seats. */
 	else if (peal__grant_check(admission, seat, &failure) < 0)
 		peal__seat_refuse(admission, seat, failure.code, failure.text);
+	return 0;
 }
 
 static bool is_pending(const struct peal__seat *seat)

@@ -97,8 +97,8 @@ void peal__admission_show(struct peal__admission *admission);
 
 /* seat.c */
 
-/* Give an accepted socket a seat. It is closed when that fails. */
-void peal__seat_take(struct peal__admission *admission, int socket_fd);
+/* Accept a connection into a seat; one is empty. 0, or what accept(2) says. */
+int peal__seat_take(struct peal__admission *admission);
 
 /* Its socket is readable or hung up. */
 void peal__seat_read(struct peal__admission *admission,
