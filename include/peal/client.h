@@ -28,7 +28,8 @@
  *	delivered. The loss is told once; with reconnect the next call, send or
  *	claim, and the recv after the one that told it, connects again, which
  *	may take 100 ms whatever its timeout. What was in flight is not sent
- *	again.
+ *	again. In fd mode a connection that the descriptor could not watch is
+ *	none: the call says so (-ENOSPC, -ENOMEM), and the next one tries again.
  *
  * Errors: see peal_strerror(). What a call returns is about the call; what the
  *	handler had to say is in the answer's status.
