@@ -315,10 +315,12 @@ PEAL_API int peal_reply_status(struct peal_request *request, int32_t status,
  * publish as many as there are. On the reactor's thread, when the answer can go
  * at once, that is the response ring itself, and only until the handler
  * returns; elsewhere it is a buffer of the request's. Another claim, or any
- * other reply, gives the first one up.
+ * other reply, gives the first one up. Who hands the request to another thread
+ * claims there: what was claimed in place cannot be published by it.
  *
  * claim: 0, -EMSGSIZE, -ENOMEM. publish: 0, which consumes the request, or
- * -EINVAL (more than was claimed, or nothing was).
+ * -EINVAL (more than was claimed, or nothing was, or it was claimed in place and
+ * the handler has returned or this is another thread; the request stays open).
  */
 PEAL_API PEAL_MUST_CHECK int peal_reply_claim(struct peal_request *request,
                                               size_t bytes, void **ret_data);
