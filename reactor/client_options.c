@@ -40,12 +40,9 @@ static int check(const struct peal_client_options *known)
 int peal__client_options_check(const struct peal_client_options *given,
                                struct peal_client_options *known)
 {
-	struct peal_failure *failure =
-		given != NULL && peal__options_have_place(given->size,
-	                                                  sizeof(*given))
-			? given->ret_failure
-			: NULL;
-	int error = peal__options_take(known, sizeof(*known), given, failure);
+	int error = peal__options_take(
+		known, sizeof(*known),
+		offsetof(struct peal_client_options, ret_failure), given);
 
 	return error < 0 ? error : check(known);
 }
