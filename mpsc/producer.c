@@ -271,6 +271,8 @@ int peal__producer_check(struct peal_producer *producer, uint64_t timeout_ns)
 int peal_producer_stats(const struct peal_producer *producer,
                         struct peal_producer_stats *ret_stats)
 {
+	if (ret_stats == NULL)
+		return -EINVAL;
 	if (peal__producer_was_forked(producer))
 		return -ESTALE;
 	*ret_stats = producer->stats;

@@ -124,12 +124,10 @@ int peal_reactor_call(struct peal_reactor *reactor, struct peal_peer id,
 	uint64_t deadline_ns = peal__deadline_after(timeout_ns);
 	struct peal__call *call;
 	struct peal__peer *peer;
-	int error = check(reactor, id, &peer);
+	int error = on_answer == NULL ? -EINVAL : check(reactor, id, &peer);
 
 	if (error < 0)
 		return error;
-	if (on_answer == NULL)
-		return -EINVAL;
 	call = malloc(sizeof(*call));
 	if (call == NULL)
 		return -ENOMEM;

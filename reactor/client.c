@@ -386,6 +386,8 @@ int peal_client_stats(const struct peal_client *client,
 {
 	const struct peal_producer_stats *sent = &client->producer->stats;
 
+	if (ret_stats == NULL)
+		return -EINVAL;
 	if (peal__client_was_forked(client))
 		return -ESTALE;
 	*ret_stats = client->stats;

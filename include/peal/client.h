@@ -188,6 +188,7 @@ PEAL_API int peal_client_dispatch(struct peal_client *client);
 /* The largest request this connection can carry, in bytes. */
 PEAL_API size_t peal_client_message_max(const struct peal_client *client);
 
+/* What happened so far. 0, -EINVAL, -ESTALE. */
 struct peal_client_stats {
 	uint64_t sent_count;
 	uint64_t answered_count;

@@ -186,7 +186,7 @@ PEAL_API int peal_consumer_fd(const struct peal_consumer *consumer);
 PEAL_API int peal_consumer_prepare(struct peal_consumer *consumer);
 PEAL_API int peal_consumer_dispatch(struct peal_consumer *consumer);
 
-/* Who is behind @peer. 0, or -ESTALE (that connection has ended). */
+/* Who is behind @peer. 0, or -ESTALE (that connection has ended), -EINVAL. */
 struct peal_peer_info {
 	int32_t pid; /* in our pid namespace; 0: not visible from here */
 	uint32_t uid;
@@ -197,7 +197,7 @@ PEAL_API int peal_consumer_peer_info(const struct peal_consumer *consumer,
                                      struct peal_peer peer,
                                      struct peal_peer_info *ret_info);
 
-/* What happened so far; every loss has its counter. */
+/* What happened so far; every loss has its counter. 0, -EINVAL, -ESTALE. */
 struct peal_consumer_stats {
 	uint64_t message_count;
 	uint64_t payload_bytes;
@@ -337,6 +337,7 @@ PEAL_API int peal_producer_prepare(struct peal_producer *producer,
                                    size_t bytes);
 PEAL_API int peal_producer_dispatch(struct peal_producer *producer);
 
+/* What happened so far. 0, -EINVAL, -ESTALE. */
 struct peal_producer_stats {
 	uint64_t message_count; /* published */
 	uint64_t payload_bytes; /* published */

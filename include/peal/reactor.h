@@ -180,8 +180,8 @@ PEAL_API void peal_reactor_notify(struct peal_reactor *reactor);
  * Run @run(@arg) on the reactor's thread, soon. Posts of one thread run in
  * order; many make one wake; what they send goes out before the next sleep. A
  * post that posts again has its turn after the rings have had theirs. Those that
- * are left run in close. Any thread. 0, -ENOMEM, -ESHUTDOWN (the stop is
- * complete, or it is being closed).
+ * are left run in close. Any thread. 0, -ENOMEM, -EINVAL (@run is NULL),
+ * -ESHUTDOWN (the stop is complete, or it is being closed).
  */
 PEAL_API PEAL_MUST_CHECK int peal_reactor_post(struct peal_reactor *reactor,
                                                void (*run)(void *arg),
@@ -211,7 +211,8 @@ PEAL_API int peal_reactor_push_all(struct peal_reactor *reactor,
  * -EPROTO, -ENOMEM, -EIO (its handler gave no answer), -ENOSYS (it has none), and
  * NULL. Answers of more than 16 KiB less 64 bytes are -EMSGSIZE for the client.
  *
- * 0, or the errors of peal_reactor_push(); then on_answer does not run.
+ * 0, or the errors of peal_reactor_push(), -EINVAL also when @on_answer is NULL;
+ * then on_answer does not run.
  */
 typedef void peal_answer_fn(int error, const struct peal_message *answer,
                             void *arg);
@@ -224,7 +225,7 @@ peal_reactor_call(struct peal_reactor *reactor, struct peal_peer peer,
 PEAL_API int peal_reactor_disconnect(struct peal_reactor *reactor,
                                      struct peal_peer peer);
 
-/* Who is behind @peer. 0, -ESTALE. */
+/* Who is behind @peer. 0, -ESTALE, -EINVAL. */
 PEAL_API int peal_reactor_peer_info(const struct peal_reactor *reactor,
                                     struct peal_peer peer,
                                     struct peal_peer_info *ret_info);
@@ -243,7 +244,8 @@ PEAL_API int peal_reactor_prepare(struct peal_reactor *reactor,
                                   uint64_t *ret_timeout_ns);
 PEAL_API int peal_reactor_dispatch(struct peal_reactor *reactor);
 
-/* What happened so far: received = answered + failed + dropped + running. */
+/* What happened so far: received = answered + failed + dropped + running. 0,
+ * -EINVAL, -ESTALE. */
 struct peal_reactor_stats {
 	uint64_t received_count; /* requests taken from rings */
 	uint64_t answered_count; /* by a handler, whatever its status */
@@ -274,7 +276,7 @@ PEAL_API int peal_reactor_close(struct peal_reactor *reactor);
 /* a request ---------------------------------------------------------------- */
 
 /*
- * Its bytes. They live until the handler returns (and, in an inline handler of
+ * Its bytes; @ret_bytes may be NULL. They live until the handler returns (and, in an inline handler of
  * a trusted client, lie in memory that the client can still write: set
  * copy_requests where that matters), or until the answer after
  * peal_request_retain(), which returns 0 or -ENOMEM.
