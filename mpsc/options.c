@@ -130,6 +130,7 @@ static int check_producer(const struct peal_producer_options *known)
 		{"spin_mode", known->spin_mode, 0, PEAL_SPIN_NEVER},
 		{"spin_ns", known->spin_ns, 0, PEAL__SPIN_MAX_NS},
 		{"reconnect", known->reconnect, 0, 1},
+		{"wait_for_server", known->wait_for_server, 0, 1},
 		{"ring_bytes", known->ring_bytes,
 	         known->ring_bytes == 0 ? 0 : PEAL_RING_MIN_BYTES,
 	         PEAL_RING_MAX_BYTES},

@@ -157,6 +157,7 @@ static int open_producer(struct peal_client *client, const char *name,
 		.wait_mode = known->wait_mode,
 		.spin_mode = known->spin_mode,
 		.spin_ns = known->spin_ns,
+		.wait_for_server = known->wait_for_server,
 		.ret_failure = known->ret_failure,
 	};
 	const struct peal__wish wish = {

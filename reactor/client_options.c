@@ -24,6 +24,7 @@ static int check(const struct peal_client_options *known)
 		{"spin_mode", known->spin_mode, 0, PEAL_SPIN_NEVER},
 		{"spin_ns", known->spin_ns, 0, PEAL__SPIN_MAX_NS},
 		{"reconnect", known->reconnect, 0, 1},
+		{"wait_for_server", known->wait_for_server, 0, 1},
 	};
 	int error = peal__check_ranges(
 		ranges, sizeof(ranges) / sizeof(ranges[0]), failure);

@@ -73,20 +73,23 @@ struct peal_client_options {
 	uint32_t wait_mode;           /* PEAL_WAIT_FUTEX or PEAL_WAIT_FD */
 	uint32_t spin_mode;           /* PEAL_SPIN_ADAPTIVE, ... */
 	uint64_t spin_ns;             /* budget, at most 50,000; 50,000 */
-	uint32_t reconnect; /* 1: the call after a loss connects again */
+	uint32_t reconnect;       /* 1: the call after a loss connects again */
+	uint32_t wait_for_server; /* 1: connect waits until it is there */
 	struct peal_failure *ret_failure; /* or NULL */
 };
 /* clang-format off */
 #define PEAL_CLIENT_OPTIONS_INIT                                               \
 	{ sizeof(struct peal_client_options), NULL, NULL, NULL, NULL, 0, 0,    \
 	  PEAL_ORDERED, PEAL_WAIT_FUTEX, PEAL_SPIN_ADAPTIVE, UINT64_C(50000),  \
-	  0, NULL }
+	  0, 0, NULL }
 /* clang-format on */
 
 /*
  * Connect to the reactor of that name. @timeout_ns is for its answer: when
- * nobody has the name that is -ECONNREFUSED at once. 0, or the errors of
- * peal_producer_attach(); ret_failure says it in a sentence.
+ * nobody has the name that is -ECONNREFUSED at once. With wait_for_server it is
+ * for its coming up as well, as in peal_producer_attach(); what reconnects after
+ * a loss does not wait. 0, or the errors of peal_producer_attach(); ret_failure
+ * says it in a sentence.
  */
 PEAL_API PEAL_MUST_CHECK int
 peal_client_connect(const struct peal_client_options *options,

@@ -230,17 +230,22 @@ struct peal_producer_options {
 	uint32_t spin_mode;  /* PEAL_SPIN_ADAPTIVE, ... */
 	uint64_t spin_ns;    /* budget, at most 50,000; 50,000 */
 	uint32_t reconnect;  /* 1: the call after -ECONNRESET attaches again */
+	uint32_t wait_for_server; /* 1: attaching waits until it is there */
 	struct peal_failure *ret_failure; /* or NULL */
 };
 /* clang-format off */
 #define PEAL_PRODUCER_OPTIONS_INIT                                             \
 	{ sizeof(struct peal_producer_options), NULL, 0, PEAL_WAIT_FUTEX,      \
-	  PEAL_SPIN_ADAPTIVE, UINT64_C(50000), 0, NULL }
+	  PEAL_SPIN_ADAPTIVE, UINT64_C(50000), 0, 0, NULL }
 /* clang-format on */
 
 /*
  * Attach to the consumer of that name; the ring is mapped when it returns.
- * @timeout_ns is for the consumer's answer, not for its coming up.
+ * @timeout_ns is for the consumer's answer: when nobody has the name that is
+ * -ECONNREFUSED at once. With wait_for_server it is for its coming up as well:
+ * the name is looked for again every 20 ms or sooner, also when a server died or
+ * closed while it was about to answer, and what the last look came to is
+ * returned when the time is over. Attaching again after a loss does not wait.
  *
  * 0, or -EINVAL, -ECONNREFUSED (no server has this name), -EACCES (not
  * allowed), -EBUSY (a cap is reached), -EMSGSIZE (ring_bytes beyond what the
