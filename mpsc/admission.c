@@ -108,9 +108,26 @@ static void resume(struct peal__admission *admission)
 	}
 }
 
+/* A child that had a copy would keep its client from seeing us hang up. 0 or
+ * -errno. */
+static int accept_into(struct peal__seat *seat, int listener_fd)
+{
+	int error = 0;
+
+	peal__fork_hold();
+	seat->socket.fd =
+		accept4(listener_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	if (seat->socket.fd < 0)
+		error = -errno;
+	peal__fork_watch_held(&seat->socket);
+	peal__fork_let();
+	return error;
+}
+
 static void accept_some(struct peal__admission *admission)
 {
 	for (int i = 0; i < ACCEPTS_AT_ONCE; i++) {
+		struct peal__seat *seat;
 		int error;
 
 		if (admission->seat_count == admission->seat_max) {
@@ -118,7 +135,12 @@ static void accept_some(struct peal__admission *admission)
 			rest(admission, PEAL__NEVER);
 			return;
 		}
-		error = peal__seat_take(admission);
+		seat = peal__seat_find_empty(admission);
+		error = accept_into(seat, admission->listener.fd);
+		if (error == 0) {
+			PEAL__HOOK("admission: accepted");
+			peal__seat_take(admission, seat);
+		}
 		if (error == -EMFILE || error == -ENFILE || error == -ENOMEM ||
 		    error == -ENOBUFS) {
 			rest(admission, peal__clock_ns() + LISTENER_REST_NS);

@@ -30,49 +30,28 @@ static int open_pid_fd(int socket_fd, int32_t pid)
 	return pid > 0 ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
 }
 
-static struct peal__seat *find_empty(struct peal__admission *admission)
+struct peal__seat *peal__seat_find_empty(struct peal__admission *admission)
 {
-	for (uint32_t i = 0; i < admission->seat_max; i++)
-		if (admission->seats[i].phase == PEAL__SEAT_EMPTY)
-			return &admission->seats[i];
-	return NULL;
+	struct peal__seat *seat = admission->seats;
+
+	while (seat->phase != PEAL__SEAT_EMPTY)
+		seat++;
+	*seat = (struct peal__seat){
+		.serial = seat->serial, .socket.fd = -1, .pid.fd = -1};
+	return seat;
 }
 
-/* A child that had a copy would keep its client from seeing us hang up. 0 or
- * -errno. */
-static int accept_into(struct peal__seat *seat, int listener_fd)
+void peal__seat_take(struct peal__admission *admission, struct peal__seat *seat)
 {
-	int error = 0;
-
-	peal__fork_hold();
-	seat->socket.fd =
-		accept4(listener_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-	if (seat->socket.fd < 0)
-		error = -errno;
-	peal__fork_watch_held(&seat->socket);
-	peal__fork_let();
-	return error;
-}
-
-int peal__seat_take(struct peal__admission *admission)
-{
-	struct peal__seat *seat = find_empty(admission);
+	int socket_fd = seat->socket.fd;
 	struct peal_failure failure = {0};
 	struct ucred credentials;
 	socklen_t bytes = sizeof(credentials);
-	int error, socket_fd;
 
-	*seat = (struct peal__seat){
-		.serial = seat->serial, .socket.fd = -1, .pid.fd = -1};
-	error = accept_into(seat, admission->listener.fd);
-	if (error < 0)
-		return error;
-	PEAL__HOOK("admission: accepted");
-	socket_fd = seat->socket.fd;
 	if (getsockopt(socket_fd, SOL_SOCKET, SO_PEERCRED, &credentials,
 	               &bytes) != 0) {
 		peal__fork_forget(&seat->socket, true);
-		return 0;
+		return;
 	}
 	seat->phase = PEAL__SEAT_HELLO;
 	seat->serial++;
@@ -96,7 +75,6 @@ int peal__seat_take(struct peal__admission *admission)
 	/* Strangers are not waited for: silent ones would fill the seats. */
 	else if (peal__grant_check(admission, seat, &failure) < 0)
 		peal__seat_refuse(admission, seat, failure.code, failure.text);
-	return 0;
 }
 
 static bool is_pending(const struct peal__seat *seat)

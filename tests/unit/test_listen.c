@@ -92,14 +92,17 @@ static struct forked *forked;
 
 static void fork_here(const char *place)
 {
+	pid_t pid;
+
 	if (strcmp(place, forked->place) != 0 || forked->child != 0)
 		return;
-	forked->child = fork();
-	if (forked->child == 0) {
+	pid = fork();
+	if (pid == 0) {
 		/* It lives on, and calls nothing. */
 		flag_wait(&forked->is_over);
 		_exit(0);
 	}
+	forked->child = pid;
 }
 
 static int serve_until_killed(void *unused)
@@ -121,7 +124,7 @@ static void kill_server_with_a_child_of(const char *place)
 	pid_t pid;
 	int status;
 
-	*forked = (struct forked){.place = place};
+	forked->place = place;
 	fflush(NULL);
 	pid = fork();
 	if (pid == 0)
@@ -145,17 +148,18 @@ static void child_of_any_moment_keeps_neither_name_nor_socket(void **state)
 	struct peal_producer *producer;
 
 	(void)state;
-	forked = shared_open(sizeof(*forked));
 	for (size_t i = 0; i < CHECK_COUNT(places); i++) {
+		forked = shared_open(sizeof(*forked));
 		kill_server_with_a_child_of(places[i]);
 		assert_int_not_equal(forked->child, 0);
 		assert_int_equal(kill(forked->child, 0), 0);
 		assert_int_equal(peal_producer_attach(&others, 0, &producer),
 		                 -ECONNREFUSED);
 		peal_consumer_close(open_with(&options));
+		/* The child has it mapped until it has seen this. */
 		flag_set(&forked->is_over);
+		munmap(forked, sizeof(*forked));
 	}
-	munmap(forked, sizeof(*forked));
 }
 
 static int begin_to_look(void **state)
