@@ -319,10 +319,17 @@ static bool is_cancelled(const struct peal_request *request)
 	                request->id);
 }
 
+/* The record of its client stays, and its ring, as long as it is in flight. */
+static size_t message_max(const struct peal_request *request)
+{
+	return peal__peer_message_max(running_of(request)->client);
+}
+
 const struct peal__request_ops peal__answer_ops = {
 	.send = send_answer,
 	.claim = claim_answer,
 	.publish = publish_answer,
 	.retain = retain,
 	.is_cancelled = is_cancelled,
+	.message_max = message_max,
 };

@@ -79,6 +79,14 @@ static int check(const struct peal_reactor *reactor, struct peal_peer id,
 	return *ret_peer == NULL ? -ESTALE : 0;
 }
 
+size_t peal_reactor_message_max(const struct peal_reactor *reactor,
+                                struct peal_peer id)
+{
+	struct peal__peer *peer;
+
+	return check(reactor, id, &peer) < 0 ? 0 : peal__peer_message_max(peer);
+}
+
 int peal_reactor_push(struct peal_reactor *reactor, struct peal_peer id,
                       const void *data, size_t bytes)
 {

@@ -100,8 +100,8 @@ peal_client_connect(const struct peal_client_options *options,
  * is a view that lives until the next call, recv or release of this handle, or
  * until the handle connects again.
  *
- * 0, -ETIMEDOUT, -EMSGSIZE, -ECANCELED (peal_client_wake()), -EDEADLK (from a
- * handler of that very server, on its thread), -ECONNRESET, -ESHUTDOWN, -EPROTO,
+ * 0, -ETIMEDOUT, -EMSGSIZE (more than peal_client_message_max()), -ECANCELED
+ * (peal_client_wake()), -EDEADLK (from a handler of that very server, on its thread), -ECONNRESET, -ESHUTDOWN, -EPROTO,
  * -ENOMEM, -EAGAIN (@timeout_ns is 0 and there is no room), or what the server
  * failed it with: -EBUSY, -EIO, ... Who gives up cancels; an answer that comes
  * all the same is dropped and counted.
@@ -121,8 +121,8 @@ PEAL_API PEAL_MUST_CHECK int peal_client_call(struct peal_client *client,
  * answer that is looked at to be released. *@ret_id is filled in before the
  * answer can come; it may be NULL.
  *
- * 0, -EAGAIN, -ETIMEDOUT, -EMSGSIZE, -ECANCELED, -EDEADLK (it would wait for room
- * in a handler of that very server), -ECONNRESET, -ESHUTDOWN, -EPROTO, -ENOMEM;
+ * 0, -EAGAIN, -ETIMEDOUT, -EMSGSIZE (more than peal_client_message_max()),
+ * -ECANCELED, -EDEADLK (it would wait for room in a handler of that very server), -ECONNRESET, -ESHUTDOWN, -EPROTO, -ENOMEM;
  * with reconnect also those of peal_client_connect();
  * publish: 0, or -EINVAL (nothing was claimed, more than was claimed: the claim
  * stays), -ENOMEM, or the loss.

@@ -248,8 +248,9 @@ struct peal_producer_options {
  * returned when the time is over. Attaching again after a loss does not wait.
  *
  * 0, or -EINVAL, -ECONNREFUSED (no server has this name), -EACCES (not
- * allowed), -EBUSY (a cap is reached), -EMSGSIZE (ring_bytes beyond what the
- * server allows), -EPROTONOSUPPORT (another major version), -EPROTO,
+ * allowed), -EBUSY (a cap is reached), -EMSGSIZE (ring_bytes is not within the
+ * server's ring_min_bytes and ring_max_bytes: ret_failure names all three),
+ * -EPROTONOSUPPORT (another major version), -EPROTO,
  * -ESHUTDOWN, -ETIMEDOUT, -ENOMEM, -EMFILE; ret_failure says it in a sentence.
  */
 PEAL_API PEAL_MUST_CHECK int
@@ -262,8 +263,9 @@ peal_producer_attach(const struct peal_producer_options *options,
  * any is, a full ring is -EAGAIN at once, since waiting for room would be
  * waiting for ourselves.
  *
- * 0, or -EAGAIN (full and timeout_ns is 0), -ETIMEDOUT, -EMSGSIZE, -ECONNRESET
- * (the consumer has died; claims are void), -ESHUTDOWN (it has closed), -EPROTO
+ * 0, or -EAGAIN (full and timeout_ns is 0), -ETIMEDOUT, -EMSGSIZE (more than
+ * peal_producer_message_max()), -ECONNRESET (the consumer has died; claims are
+ * void), -ESHUTDOWN (it has closed), -EPROTO
  * (it has sent us away: what this process wrote into the ring, or said on the
  * socket, made no sense).
  */
@@ -302,8 +304,8 @@ struct peal_part {
  *
  * 0 (or that count), or the errors of peal_producer_claim(), which send_batch
  * returns when nothing was published. A smaller count tells that the message of
- * that number met one, also that it is too large for the ring (-EMSGSIZE): those
- * before it were published all the same, and the next call, with what is left,
+ * that number met one, also that it is too large for the ring (-EMSGSIZE, more
+ * than peal_producer_message_max()): those before it were published all the same, and the next call, with what is left,
  * tells which.
  */
 PEAL_API PEAL_MUST_CHECK int peal_producer_send(struct peal_producer *producer,
@@ -327,8 +329,8 @@ PEAL_API size_t peal_producer_message_max(const struct peal_producer *producer);
  *
  * fd: the descriptor, or -EINVAL (futex mode).
  * prepare: 1, there is room (or an error to be had from claim), do not block;
- * 0, armed, you may block; -EMSGSIZE, -EINVAL; -ECONNRESET, -ESHUTDOWN, -EPROTO
- * when the consumer is lost and this has been told.
+ * 0, armed, you may block; -EMSGSIZE (more than peal_producer_message_max()),
+ * -EINVAL; -ECONNRESET, -ESHUTDOWN, -EPROTO when the consumer is lost and this has been told.
  * dispatch: disarms and takes the wake bytes. 0, or -ECONNRESET, -ESHUTDOWN,
  * -EPROTO.
  *

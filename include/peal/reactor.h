@@ -195,7 +195,8 @@ PEAL_API bool peal_reactor_is_current(const struct peal_reactor *reactor);
  * after what was sent there before. push_all returns how many got it.
  *
  * 0 (or that count), -ESTALE (it has gone), -EAGAIN (queued_max_bytes wait for
- * it already), -EMSGSIZE, -ENOMEM, -EINVAL (not the reactor's thread).
+ * it already), -EMSGSIZE (more than peal_reactor_message_max()), -ENOMEM, -EINVAL
+ * (not the reactor's thread).
  */
 PEAL_API PEAL_MUST_CHECK int peal_reactor_push(struct peal_reactor *reactor,
                                                struct peal_peer peer,
@@ -209,7 +210,8 @@ PEAL_API int peal_reactor_push_all(struct peal_reactor *reactor,
  * which lives until it returns (where requests are not copied, in memory that
  * its client can still write), or with -ETIMEDOUT, -ECONNRESET (it has gone),
  * -EPROTO, -ENOMEM, -EIO (its handler gave no answer), -ENOSYS (it has none), and
- * NULL. Answers of more than 16 KiB less 64 bytes are -EMSGSIZE for the client.
+ * NULL. Answers of more than peal_reply_max(), 16 KiB less 40 bytes where pages
+ * are no larger, are -EMSGSIZE for the client.
  *
  * 0, or the errors of peal_reactor_push(), -EINVAL also when @on_answer is NULL;
  * then on_answer does not run.
@@ -220,6 +222,11 @@ PEAL_API PEAL_MUST_CHECK int
 peal_reactor_call(struct peal_reactor *reactor, struct peal_peer peer,
                   const void *data, size_t bytes, uint64_t timeout_ns,
                   peal_answer_fn *on_answer, void *arg);
+
+/* The largest push or call that @peer's response ring can carry; 0: it has gone,
+ * or this is not the reactor's thread. */
+PEAL_API size_t peal_reactor_message_max(const struct peal_reactor *reactor,
+                                         struct peal_peer peer);
 
 /* Send @peer away. 0, -ESTALE, -EINVAL (not the reactor's thread). */
 PEAL_API int peal_reactor_disconnect(struct peal_reactor *reactor,
@@ -297,14 +304,17 @@ PEAL_API bool peal_request_cancelled(const struct peal_request *request);
 /* No answer is wanted; peal_reply() sends none, and is still to be called. */
 PEAL_API bool peal_request_is_one_way(const struct peal_request *request);
 
+/* The largest answer that this request can have, in bytes. */
+PEAL_API size_t peal_reply_max(const struct peal_request *request);
+
 /*
  * Answer with a copy of @bytes at @data; 0 consumes the request, which must not
  * be touched again. reply_status tells a status of the handler's own beside it,
  * which arrives in peal_message.status and never looks like a failure of
  * peal's. @data may be the request's own bytes.
  *
- * 0, also when the client has gone meanwhile; -EMSGSIZE (no answer of this size
- * ever fits: the request stays open), -ENOMEM (likewise), -ESTALE (in a forked
+ * 0, also when the client has gone meanwhile; -EMSGSIZE (more than
+ * peal_reply_max(), so that it never fits: the request stays open), -ENOMEM (likewise), -ESTALE (in a forked
  * child, as all below: the parent has it).
  */
 PEAL_API int peal_reply(struct peal_request *request, const void *data,
@@ -320,7 +330,7 @@ PEAL_API int peal_reply_status(struct peal_request *request, int32_t status,
  * other reply, gives the first one up. Who hands the request to another thread
  * claims there: what was claimed in place cannot be published by it.
  *
- * claim: 0, -EMSGSIZE, -ENOMEM. publish: 0, which consumes the request, or
+ * claim: 0, -EMSGSIZE (more than peal_reply_max()), -ENOMEM. publish: 0, which consumes the request, or
  * -EINVAL (more than was claimed, or nothing was, or it was claimed in place and
  * the handler has returned or this is another thread; the request stays open).
  */
