@@ -43,21 +43,39 @@ static void register_handlers(void)
 	register_error = -pthread_atfork(before, in_parent, in_child);
 }
 
-int peal__fork_watch(struct peal__fork_fd *watched)
+void peal__fork_hold(void)
 {
 	pthread_once(&once, register_handlers);
+	pthread_mutex_lock(&lock);
+}
+
+void peal__fork_let(void)
+{
+	pthread_mutex_unlock(&lock);
+}
+
+int peal__fork_watch_held(struct peal__fork_fd *watched)
+{
 	if (register_error != 0)
 		return register_error;
 	if (watched->fd < 0) /* nothing to close, so nothing to forget */
 		return 0;
-	pthread_mutex_lock(&lock);
 	watched->previous = NULL;
 	watched->next = first;
 	if (first != NULL)
 		first->previous = watched;
 	first = watched;
-	pthread_mutex_unlock(&lock);
 	return 0;
+}
+
+int peal__fork_watch(struct peal__fork_fd *watched)
+{
+	int error;
+
+	peal__fork_hold();
+	error = peal__fork_watch_held(watched);
+	peal__fork_let();
+	return error;
 }
 
 void peal__fork_forget(struct peal__fork_fd *watched, bool close_it)

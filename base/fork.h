@@ -10,8 +10,14 @@
  * one is running in a child and returns -ESTALE without touching memory that
  * MADV_DONTFORK has taken away.
  *
+ *	hold -> open -> watch_held -> let   no fork in between: no child ever
+ *	                                    has a copy that is not watched
+ *
  * Callers: watch and forget take a lock and may be called from any thread. The
  *	generation is one relaxed load.
+ *
+ * Progress: who forks waits until nobody holds. What is done while it is held
+ *	does not wait for anybody.
  *
  * Death: the child's copies are closed before fork() returns there, so a
  *	child that lives on keeps no peer believing that its parent does.
@@ -41,6 +47,16 @@ static inline uint32_t peal__fork_generation(void)
 
 /* Start to watch @watched->fd, if there is one. 0 or -ENOMEM. */
 int peal__fork_watch(struct peal__fork_fd *watched);
+
+/*
+ * From hold to let no thread of this process forks. Of a lock, a listener or a
+ * connection a child must not have a copy even for a moment: it would keep the
+ * name, or the connection, of a parent that dies. No hook is reached in between,
+ * and it does not nest.
+ */
+void peal__fork_hold(void);
+int peal__fork_watch_held(struct peal__fork_fd *watched);
+void peal__fork_let(void);
 
 /* Stop watching and, with @close_it, close the descriptor. Idempotent. */
 void peal__fork_forget(struct peal__fork_fd *watched, bool close_it);

@@ -8,17 +8,22 @@
 
 #define OPTIONS_BYTES_MAX 4096
 
-int peal__options_take(void *known, size_t known_bytes, const void *given,
-                       struct peal_failure *failure)
+int peal__options_take(void *known, size_t known_bytes, size_t failure_offset,
+                       const void *given)
 {
 	const unsigned char *bytes = given;
-	size_t given_bytes;
+	struct peal_failure *failure = NULL;
+	size_t given_bytes, least_bytes = failure_offset + sizeof(failure);
+	bool is_plausible;
 
 	if (given == NULL)
-		return peal__fail(failure, -EINVAL, "options is NULL");
+		return -EINVAL;
 	memcpy(&given_bytes, given, sizeof(given_bytes));
-	if (given_bytes < sizeof(given_bytes) ||
-	    given_bytes > OPTIONS_BYTES_MAX)
+	is_plausible = given_bytes >= least_bytes &&
+	               given_bytes <= OPTIONS_BYTES_MAX;
+	if (is_plausible || given_bytes == 0)
+		memcpy(&failure, bytes + failure_offset, sizeof(failure));
+	if (!is_plausible)
 		return peal__fail(
 			failure, -EINVAL,
 			"options.size is %zu; begin with the _INIT of "
@@ -33,12 +38,6 @@ int peal__options_take(void *known, size_t known_bytes, const void *given,
 	memcpy(known, given,
 	       given_bytes < known_bytes ? given_bytes : known_bytes);
 	return 0;
-}
-
-bool peal__options_have_place(size_t given_bytes, size_t known_bytes)
-{
-	return given_bytes == 0 ||
-	       (given_bytes >= known_bytes && given_bytes <= OPTIONS_BYTES_MAX);
 }
 
 int peal__check_ranges(const struct peal__range *ranges, size_t count,

@@ -10,6 +10,7 @@
 #ifndef PEAL_BASE_OPTIONS_H
 #define PEAL_BASE_OPTIONS_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #include "peal/base.h"
@@ -20,17 +21,15 @@
  * newer fields at their defaults; one built against a newer header is refused
  * when it sets a field that this library has not got.
  *
+ * Where to complain is itself a field, @failure_offset bytes from the beginning.
+ * It is the last one of the first version, so no header has a struct that ends
+ * before it. Who has forgotten the size may be told so; a size that is noise
+ * comes with a pointer that is noise.
+ *
  * 0 or -EINVAL with a sentence.
  */
-int peal__options_take(void *known, size_t known_bytes, const void *given,
-                       struct peal_failure *failure);
-
-/*
- * Where to complain is itself a field, the last one of the first version, so
- * every caller has it; who has forgotten the size may be told so. A size that
- * is noise comes with a pointer that is noise.
- */
-bool peal__options_have_place(size_t given_bytes, size_t known_bytes);
+int peal__options_take(void *known, size_t known_bytes, size_t failure_offset,
+                       const void *given);
 
 /* A field that must lie between two values. */
 struct peal__range {

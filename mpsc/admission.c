@@ -108,28 +108,46 @@ static void resume(struct peal__admission *admission)
 	}
 }
 
+/* A child that had a copy would keep its client from seeing us hang up. 0 or
+ * -errno. */
+static int accept_into(struct peal__seat *seat, int listener_fd)
+{
+	int error = 0;
+
+	peal__fork_hold();
+	seat->socket.fd =
+		accept4(listener_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	if (seat->socket.fd < 0)
+		error = -errno;
+	peal__fork_watch_held(&seat->socket);
+	peal__fork_let();
+	return error;
+}
+
 static void accept_some(struct peal__admission *admission)
 {
 	for (int i = 0; i < ACCEPTS_AT_ONCE; i++) {
-		int fd;
+		struct peal__seat *seat;
+		int error;
 
 		if (admission->seat_count == admission->seat_max) {
 			/* A seat that becomes empty resumes it. */
 			rest(admission, PEAL__NEVER);
 			return;
 		}
-		fd = accept4(admission->listener.fd, NULL, NULL,
-		             SOCK_CLOEXEC | SOCK_NONBLOCK);
-		if (fd >= 0) {
+		seat = peal__seat_find_empty(admission);
+		error = accept_into(seat, admission->listener.fd);
+		if (error == 0) {
 			PEAL__HOOK("admission: accepted");
-			peal__seat_take(admission, fd);
-		} else if (errno == EMFILE || errno == ENFILE ||
-		           errno == ENOMEM || errno == ENOBUFS) {
+			peal__seat_take(admission, seat);
+		}
+		if (error == -EMFILE || error == -ENFILE || error == -ENOMEM ||
+		    error == -ENOBUFS) {
 			rest(admission, peal__clock_ns() + LISTENER_REST_NS);
 			return;
-		} else if (errno != EINTR && errno != ECONNABORTED) {
-			return;
 		}
+		if (error < 0 && error != -EINTR && error != -ECONNABORTED)
+			return;
 	}
 }
 
@@ -414,16 +432,14 @@ int peal__admission_open(struct peal_consumer *consumer,
 
 	if (admission == NULL)
 		return peal__fail(failure, -ENOMEM, "not enough memory");
-	error = peal__listen(options, admission->path, &admission->listener.fd,
-	                     &admission->lock.fd);
+	error = peal__listen(options, admission->path, &admission->listener,
+	                     &admission->lock);
 	if (error < 0) {
 		admission->path[0] = '\0';
 		free_all(admission, false);
 		return error;
 	}
-	peal__fork_watch(&admission->listener);
-	if (admission->lock.fd >= 0)
-		peal__fork_watch(&admission->lock);
+	PEAL__HOOK("admission: listens");
 	error = open_descriptors(admission, &consumer->notify_fd);
 	/* Before the thread: somebody may wait for us to come up already. */
 	consumer->admission = admission;

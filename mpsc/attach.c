@@ -182,16 +182,13 @@ int peal__attach(const struct peal__wish *wish, uint64_t deadline_ns,
                  struct peal_failure *failure,
                  struct peal__connection *ret_connection)
 {
-	struct peal__connection made = {.socket.fd = -1};
-	int error = peal__connect(wish->name, deadline_ns, failure,
-	                          &made.socket.fd);
+	int error;
 
+	*ret_connection = (struct peal__connection){.socket.fd = -1};
+	error = peal__connect(wish->name, deadline_ns, failure,
+	                      &ret_connection->socket);
 	if (error < 0)
 		return error;
-	/* Watched before the handshake: a fork of another thread meanwhile
-	 * would leave a copy with the child. */
-	*ret_connection = made;
-	peal__fork_watch(&ret_connection->socket);
 	PEAL__HOOK("attach: connected");
 	error = shake_hands(ret_connection, wish, deadline_ns, failure);
 	if (error < 0) {

@@ -95,18 +95,38 @@ static int refuse(int error, const char *name, struct peal_failure *failure)
 	}
 }
 
+/* A child that had a copy would keep the server from seeing us hang up. */
+static int open_socket(struct peal__fork_fd *ret_socket)
+{
+	int error = 0;
+
+	peal__fork_hold();
+	ret_socket->fd = socket(
+		AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (ret_socket->fd < 0)
+		error = -errno;
+	else
+		error = peal__fork_watch_held(ret_socket);
+	if (error < 0 && ret_socket->fd >= 0) {
+		close(ret_socket->fd);
+		ret_socket->fd = -1;
+	}
+	peal__fork_let();
+	return error;
+}
+
 int peal__connect(const char *name, uint64_t deadline_ns,
-                  struct peal_failure *failure, int *ret_fd)
+                  struct peal_failure *failure,
+                  struct peal__fork_fd *ret_socket)
 {
 	struct peal_failure first = {0}, told = {0};
 	char path[PEAL__PATH_BYTES];
-	int error = -ENOENT, reached;
-	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK,
-	                0);
+	int error = open_socket(ret_socket), reached;
 
-	if (fd < 0)
-		return peal__fail(failure, -errno, "no socket to be had: %s",
-		                  strerrordesc_np(errno));
+	if (error < 0)
+		return peal__fail(failure, error, "no socket to be had: %s",
+		                  strerrordesc_np(-error));
+	error = -ENOENT;
 	for (unsigned int i = 0;; i++) {
 		told.code = 0;
 		reached = peal__name_for_client(name, i, path, &told);
@@ -117,18 +137,17 @@ int peal__connect(const char *name, uint64_t deadline_ns,
 			break;
 		}
 		if (reached == 0)
-			reached = connect_path(fd, path, deadline_ns);
-		if (reached == 0) {
-			*ret_fd = fd;
+			reached =
+				connect_path(ret_socket->fd, path, deadline_ns);
+		if (reached == 0)
 			return 0;
-		}
 		/* What is worth telling is the first place that exists. */
 		if (error == -ENOENT) {
 			error = reached;
 			first = told;
 		}
 	}
-	close(fd);
+	peal__fork_forget(ret_socket, true);
 	/* Told only now, since a place after this one might have done. */
 	if (first.code < 0)
 		return peal__fail(failure, first.code, "%s", first.text);

@@ -18,16 +18,18 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/fork.h"
 #include "mpsc/wire.h"
 #include "peal/base.h"
 
 /*
- * A connected SOCK_SEQPACKET socket, non-blocking and close-on-exec, to the
- * server of this name. 0, or -ECONNREFUSED (none listens), -EACCES,
- * -ETIMEDOUT, -EINVAL, -EMFILE.
+ * A connected SOCK_SEQPACKET socket, non-blocking, close-on-exec and watched, to
+ * the server of this name. 0, or -ECONNREFUSED (none listens), -EACCES,
+ * -ETIMEDOUT, -EINVAL, -EMFILE, and @ret_socket has none.
  */
 int peal__connect(const char *name, uint64_t deadline_ns,
-                  struct peal_failure *failure, int *ret_fd);
+                  struct peal_failure *failure,
+                  struct peal__fork_fd *ret_socket);
 
 /*
  * Send a sealed packet of @bytes and wait for the answer, which replaces it;

@@ -168,6 +168,8 @@ int peal_consumer_peer_info(const struct peal_consumer *consumer,
 {
 	const struct peal__slot *slot;
 
+	if (ret_info == NULL)
+		return -EINVAL;
 	if (peal__consumer_was_forked(consumer) ||
 	    peer.slot_index >= consumer->slot_max)
 		return -ESTALE;
@@ -181,6 +183,8 @@ int peal_consumer_peer_info(const struct peal_consumer *consumer,
 int peal_consumer_stats(const struct peal_consumer *consumer,
                         struct peal_consumer_stats *ret_stats)
 {
+	if (ret_stats == NULL)
+		return -EINVAL;
 	if (peal__consumer_was_forked(consumer))
 		return -ESTALE;
 	*ret_stats = consumer->totals;

@@ -98,11 +98,13 @@ static int check_ring(const struct peal_consumer_options *options,
                       struct peal_failure *failure)
 {
 	if (bytes < options->ring_min_bytes || bytes > options->ring_max_bytes)
-		return peal__fail(failure, -EMSGSIZE,
-		                  "%s is %llu; this server allows %llu to %llu",
-		                  field, (unsigned long long)bytes,
-		                  (unsigned long long)options->ring_min_bytes,
-		                  (unsigned long long)options->ring_max_bytes);
+		return peal__fail(
+			failure, -EMSGSIZE,
+			"%s is %llu; this server allows %llu to %llu, "
+			"its ring_min_bytes and ring_max_bytes",
+			field, (unsigned long long)bytes,
+			(unsigned long long)options->ring_min_bytes,
+			(unsigned long long)options->ring_max_bytes);
 	if ((bytes & (bytes - 1)) != 0)
 		return peal__fail(failure, -EINVAL,
 		                  "%s is %llu, which is no power of two", field,

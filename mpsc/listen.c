@@ -36,16 +36,22 @@ static void refuse_descriptors(int fd)
 /* Bound, listening and with its mode before it has its name: whoever sees a
  * socket there can connect to it. */
 static int bind_path(const char *path, uint32_t mode,
-                     struct peal_failure *failure, int *ret_fd)
+                     struct peal_failure *failure,
+                     struct peal__fork_fd *ret_listener)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	int error = 0;
-	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK,
-	                0);
+	int error = 0, fd;
 
-	if (fd < 0)
-		return peal__fail(failure, -errno, "no socket to be had: %s",
-		                  strerrordesc_np(errno));
+	/* A child that had it would let clients in whom nobody serves. */
+	peal__fork_hold();
+	ret_listener->fd = fd = socket(
+		AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	error = fd < 0 ? -errno : 0;
+	peal__fork_watch_held(ret_listener);
+	peal__fork_let();
+	if (error < 0)
+		return peal__fail(failure, error, "no socket to be had: %s",
+		                  strerrordesc_np(-error));
 	peal__name_unborn(path, address.sun_path);
 	/* Nobody may connect before listen(2), so the time between bind and
 	 * chmod lets nobody in. */
@@ -60,18 +66,17 @@ static int bind_path(const char *path, uint32_t mode,
 		unlink(address.sun_path); /* ours, since bind made it */
 	}
 	if (error < 0) {
-		close(fd);
+		peal__fork_forget(ret_listener, true);
 		return peal__fail(failure, error, "cannot listen at %.90s: %s",
 		                  path, strerrordesc_np(-error));
 	}
-	*ret_fd = fd;
 	return 0;
 }
 
 static int take_listener(int given_fd, struct peal_failure *failure,
-                         int *ret_fd)
+                         struct peal__fork_fd *ret_listener)
 {
-	int type = 0, listening = 0, fd;
+	int type = 0, listening = 0, fd, error;
 	socklen_t bytes = sizeof(int);
 
 	if (getsockopt(given_fd, SOL_SOCKET, SO_TYPE, &type, &bytes) != 0 ||
@@ -82,9 +87,13 @@ static int take_listener(int given_fd, struct peal_failure *failure,
 		return peal__fail(failure, -EINVAL,
 		                  "options.listen_fd is not a listening "
 		                  "SOCK_SEQPACKET socket");
-	fd = fcntl(given_fd, F_DUPFD_CLOEXEC, 0);
-	if (fd < 0)
-		return peal__fail(failure, -errno, "no descriptor to be had");
+	peal__fork_hold();
+	ret_listener->fd = fd = fcntl(given_fd, F_DUPFD_CLOEXEC, 0);
+	error = fd < 0 ? -errno : 0;
+	peal__fork_watch_held(ret_listener);
+	peal__fork_let();
+	if (error < 0)
+		return peal__fail(failure, error, "no descriptor to be had");
 	/* A copy has no flag of its own, so this is the caller's as well; nor
 	 * is there an accept(2) that does not block otherwise. To poll first is
 	 * not enough where several processes have the socket. */
@@ -93,39 +102,35 @@ static int take_listener(int given_fd, struct peal_failure *failure,
 	/* Clients are told who listened: that is us now, and no longer the
 	 * service manager that made the socket. */
 	if (listen(fd, BACKLOG) != 0) {
-		int error = -errno;
-
-		close(fd);
+		error = -errno;
+		peal__fork_forget(ret_listener, true);
 		return peal__fail(failure, error,
 		                  "cannot listen on options.listen_fd: %s",
 		                  strerrordesc_np(-error));
 	}
-	*ret_fd = fd;
 	return 0;
 }
 
 int peal__listen(const struct peal_consumer_options *options,
-                 char path[PEAL__PATH_BYTES], int *ret_listen_fd,
-                 int *ret_lock_fd)
+                 char path[PEAL__PATH_BYTES],
+                 struct peal__fork_fd *ret_listener,
+                 struct peal__fork_fd *ret_lock)
 {
 	struct peal_failure *failure = options->ret_failure;
 	int error;
 
 	path[0] = '\0';
-	*ret_lock_fd = -1;
 	if (options->listen_fd >= 0)
-		return take_listener(options->listen_fd, failure,
-		                     ret_listen_fd);
+		return take_listener(options->listen_fd, failure, ret_listener);
 	error = peal__name_for_server(options->name, path, failure);
 	if (error == 0)
-		error = peal__name_lock(path, ret_lock_fd, failure);
+		error = peal__name_lock(path, ret_lock, failure);
 	if (error < 0)
 		return error;
-	error = bind_path(path, options->socket_mode, failure, ret_listen_fd);
+	error = bind_path(path, options->socket_mode, failure, ret_listener);
 	if (error < 0) {
 		peal__name_unlink_lock(path);
-		close(*ret_lock_fd);
-		*ret_lock_fd = -1;
+		peal__fork_forget(ret_lock, true);
 	}
 	return error;
 }

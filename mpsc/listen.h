@@ -14,11 +14,12 @@
 
 /*
  * Lock and bind options->name, or take options->listen_fd (a copy: the
- * caller's stays open); @path is empty in the second case and the lock -1.
- * 0 or -errno.
+ * caller's stays open); @path is empty in the second case, and there is no lock.
+ * Both come as -1, and are watched when this returns. 0 or -errno.
  */
 int peal__listen(const struct peal_consumer_options *options,
-                 char path[PEAL__PATH_BYTES], int *ret_listen_fd,
-                 int *ret_lock_fd);
+                 char path[PEAL__PATH_BYTES],
+                 struct peal__fork_fd *ret_listener,
+                 struct peal__fork_fd *ret_lock);
 
 #endif

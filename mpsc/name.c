@@ -234,34 +234,52 @@ static bool was_replaced(int fd, const char *path)
 	       ours.st_ino != there.st_ino || ours.st_dev != there.st_dev;
 }
 
-/* 0 with the lock, 1 to try again, or -errno. */
-static int try_lock(const char *lock, int *ret_lock_fd, bool *ret_is_new)
+/* Watched from the first moment, and before it is locked: a lock belongs to the
+ * open file, and a child's copy of that would keep it when we are dead. 0, 1 to
+ * try again, or -errno. */
+static int open_lock(const char *path, struct peal__fork_fd *lock,
+                     bool *ret_is_new)
 {
 	const int flags = O_RDWR | O_CLOEXEC | O_NOFOLLOW;
-	struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
-	int error, fd = open(lock, flags | O_CREAT | O_EXCL, 0600);
+	int error = 0;
 
-	*ret_is_new = fd >= 0;
-	if (fd < 0 && errno == EEXIST) {
-		fd = open(lock, flags);
-		if (fd < 0 && errno == ENOENT)
-			return 1; /* its owner has closed between the two */
+	peal__fork_hold();
+	lock->fd = open(path, flags | O_CREAT | O_EXCL, 0600);
+	*ret_is_new = lock->fd >= 0;
+	if (lock->fd < 0 && errno == EEXIST) {
+		lock->fd = open(path, flags);
+		if (lock->fd < 0 && errno == ENOENT)
+			error = 1; /* its owner has closed between the two */
 	}
-	if (fd < 0)
-		return -errno;
-	if (fcntl(fd, F_OFD_SETLK, &whole) != 0) {
+	if (lock->fd < 0 && error == 0)
+		error = -errno;
+	peal__fork_watch_held(lock);
+	peal__fork_let();
+	return error;
+}
+
+/* 0 with the lock, 1 to try again, or -errno. */
+static int try_lock(const char *path, struct peal__fork_fd *lock,
+                    bool *ret_is_new)
+{
+	struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+	int error = open_lock(path, lock, ret_is_new);
+
+	if (error != 0)
+		return error;
+	PEAL__HOOK("name: opened");
+	if (fcntl(lock->fd, F_OFD_SETLK, &whole) != 0) {
 		error = errno;
-		close(fd);
+		peal__fork_forget(lock, true);
 		return error == EAGAIN || error == EACCES ? -EADDRINUSE
 		                                          : -error;
 	}
 	/* A server that closes unlinks its lock while it holds it; a lock on a
 	 * file without a name protects nothing. */
-	if (was_replaced(fd, lock)) {
-		close(fd);
+	if (was_replaced(lock->fd, path)) {
+		peal__fork_forget(lock, true);
 		return 1;
 	}
-	*ret_lock_fd = fd;
 	return 0;
 }
 
@@ -284,17 +302,17 @@ static void unlink_unborn(const char *path)
 		unlink(unborn);
 }
 
-int peal__name_lock(const char *path, int *ret_lock_fd,
+int peal__name_lock(const char *path, struct peal__fork_fd *ret_lock,
                     struct peal_failure *failure)
 {
 	char lock[PEAL__PATH_BYTES + 8];
 	struct stat status;
-	int error = 1, fd = -1;
+	int error = 1;
 	bool is_new = false;
 
 	lock_path(path, lock);
 	for (int tries = 0; error == 1 && tries < LOCK_TRIES; tries++)
-		error = try_lock(lock, &fd, &is_new);
+		error = try_lock(lock, ret_lock, &is_new);
 	if (error == 1)
 		error = -EADDRINUSE;
 	if (error == -EADDRINUSE)
@@ -315,14 +333,13 @@ int peal__name_lock(const char *path, int *ret_lock_fd,
 		if (error < 0) {
 			if (is_new) /* else it is not known to be one of ours */
 				unlink(lock);
-			close(fd);
+			peal__fork_forget(ret_lock, true);
 			return peal__fail(failure, error,
 			                  "%.90s exists and is no socket of a "
 			                  "dead server",
 			                  path);
 		}
 	}
-	*ret_lock_fd = fd;
 	return 0;
 }
 

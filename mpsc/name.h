@@ -31,6 +31,7 @@
 
 #include <stddef.h>
 
+#include "base/fork.h"
 #include "peal/base.h"
 
 /* What fits into a sockaddr_un, with its end. */
@@ -63,10 +64,11 @@ int peal__name_directory(unsigned int index, char path[PEAL__PATH_BYTES]);
 
 /*
  * Take the name at @path: lock it, and remove the socket of a dead owner. The
- * lock is the descriptor, close-on-exec. 0, or -EADDRINUSE, -errno; a refusal
- * leaves no file that was not there before.
+ * lock is the descriptor, close-on-exec and watched: no forked child ever has
+ * it. 0, or -EADDRINUSE, -errno, and @ret_lock has none; a refusal leaves no file
+ * that was not there before.
  */
-int peal__name_lock(const char *path, int *ret_lock_fd,
+int peal__name_lock(const char *path, struct peal__fork_fd *ret_lock,
                     struct peal_failure *failure);
 
 /* Where the socket of the server at @path is until it listens: nobody who sees

@@ -76,15 +76,13 @@ static void close_line(struct line *line)
 static int open_line(struct line *line, const char *name, uint64_t deadline_ns,
                      struct peal_failure *failure)
 {
-	int fd, error;
+	int error;
 
 	line->socket.fd = line->pidfd.fd = -1;
-	error = peal__connect(name, deadline_ns, failure, &fd);
+	error = peal__connect(name, deadline_ns, failure, &line->socket);
 	if (error < 0)
 		return error;
-	error = watch_or_close(&line->socket, fd);
-	if (error == 0)
-		error = peal__process_of_peer(fd, &line->process);
+	error = peal__process_of_peer(line->socket.fd, &line->process);
 	if (error == 0 && line->process.pidfd >= 0)
 		error = watch_or_close(&line->pidfd, line->process.pidfd);
 	if (error == 0)

@@ -100,12 +100,9 @@ static int check_consumer(const struct peal_consumer_options *known)
 int peal__consumer_options_check(const struct peal_consumer_options *given,
                                  struct peal_consumer_options *known)
 {
-	struct peal_failure *failure =
-		given != NULL && peal__options_have_place(given->size,
-	                                                  sizeof(*given))
-			? given->ret_failure
-			: NULL;
-	int error = peal__options_take(known, sizeof(*known), given, failure);
+	int error = peal__options_take(
+		known, sizeof(*known),
+		offsetof(struct peal_consumer_options, ret_failure), given);
 
 	return error < 0 ? error : peal__consumer_options_check_known(known);
 }
@@ -133,6 +130,7 @@ static int check_producer(const struct peal_producer_options *known)
 		{"spin_mode", known->spin_mode, 0, PEAL_SPIN_NEVER},
 		{"spin_ns", known->spin_ns, 0, PEAL__SPIN_MAX_NS},
 		{"reconnect", known->reconnect, 0, 1},
+		{"wait_for_server", known->wait_for_server, 0, 1},
 		{"ring_bytes", known->ring_bytes,
 	         known->ring_bytes == 0 ? 0 : PEAL_RING_MIN_BYTES,
 	         PEAL_RING_MAX_BYTES},
@@ -149,12 +147,9 @@ static int check_producer(const struct peal_producer_options *known)
 int peal__producer_options_check(const struct peal_producer_options *given,
                                  struct peal_producer_options *known)
 {
-	struct peal_failure *failure =
-		given != NULL && peal__options_have_place(given->size,
-	                                                  sizeof(*given))
-			? given->ret_failure
-			: NULL;
-	int error = peal__options_take(known, sizeof(*known), given, failure);
+	int error = peal__options_take(
+		known, sizeof(*known),
+		offsetof(struct peal_producer_options, ret_failure), given);
 
 	if (error == 0)
 		error = check_producer(known);

@@ -4,7 +4,9 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
+#include "base/clock.h"
 #include "base/cpu.h"
 #include "base/failure.h"
 #include "base/read.h"
@@ -18,6 +20,9 @@
 #define LOOK_NS (10 * PEAL__NS_PER_MS)
 #define HELD_LOOKS 8 /* one that has one is looked at so much less often */
 #define HEAR_MAX 256 /* packets at once; a socket holds a few */
+/* How long a server that is not there is left alone: at first, and at most. */
+#define FIRST_PAUSE_NS 1250000
+#define LONGEST_PAUSE_NS 20000000
 /* Attaching again may take so long, whatever the timeout of the call. */
 #define RECONNECT_NS (100 * PEAL__NS_PER_MS)
 
@@ -79,6 +84,41 @@ int peal_producer_attach(const struct peal_producer_options *options,
 	return peal__producer_open(&known, &wish, timeout_ns, ret_producer);
 }
 
+/* Nobody has the name, or whoever had it has just gone. */
+static bool is_absence(int error)
+{
+	return error == -ECONNREFUSED || error == -ECONNRESET ||
+	       error == -ESHUTDOWN;
+}
+
+/* For the first time: until the server is there, if that is wanted. A look costs
+ * a few system calls, so that looking again is as good as being told. */
+static int attach_at_first(struct peal_producer *producer,
+                           const struct peal_producer_options *known,
+                           uint64_t timeout_ns)
+{
+	uint64_t deadline_ns = peal__deadline_after(timeout_ns);
+	struct timespec pause = {.tv_nsec = FIRST_PAUSE_NS};
+	struct peal_failure told = {0};
+	int error;
+
+	for (;;) {
+		error = peal__attach(&producer->wish, deadline_ns, &told,
+		                     &producer->connection);
+		if (error == 0)
+			return 0;
+		if (!known->wait_for_server || !is_absence(error) ||
+		    peal__clock_ns() >= deadline_ns)
+			return peal__fail(known->ret_failure, error, "%s",
+			                  told.text);
+		if (peal__deadline_left(deadline_ns) < (uint64_t)pause.tv_nsec)
+			pause.tv_nsec = (long)peal__deadline_left(deadline_ns);
+		nanosleep(&pause, NULL); /* a signal ends it, and no more */
+		if (pause.tv_nsec < LONGEST_PAUSE_NS)
+			pause.tv_nsec *= 2;
+	}
+}
+
 int peal__producer_open(const struct peal_producer_options *known,
                         const struct peal__wish *wish, uint64_t timeout_ns,
                         struct peal_producer **ret_producer)
@@ -102,8 +142,7 @@ int peal__producer_open(const struct peal_producer_options *known,
 	producer->look_ticks = peal__ns_to_ticks(LOOK_NS);
 	peal__spin_init(&producer->spin, (enum peal__spin_mode)known->spin_mode,
 	                known->spin_ns);
-	error = peal__attach(&producer->wish, peal__deadline_after(timeout_ns),
-	                     known->ret_failure, &producer->connection);
+	error = attach_at_first(producer, known, timeout_ns);
 	errno = saved_errno;
 	if (error < 0) {
 		free((void *)(uintptr_t)producer->wish.name);
@@ -271,6 +310,8 @@ int peal__producer_check(struct peal_producer *producer, uint64_t timeout_ns)
 int peal_producer_stats(const struct peal_producer *producer,
                         struct peal_producer_stats *ret_stats)
 {
+	if (ret_stats == NULL)
+		return -EINVAL;
 	if (peal__producer_was_forked(producer))
 		return -ESTALE;
 	*ret_stats = producer->stats;

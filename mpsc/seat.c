@@ -30,38 +30,38 @@ static int open_pid_fd(int socket_fd, int32_t pid)
 	return pid > 0 ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
 }
 
-static struct peal__seat *find_empty(struct peal__admission *admission)
+struct peal__seat *peal__seat_find_empty(struct peal__admission *admission)
 {
-	for (uint32_t i = 0; i < admission->seat_max; i++)
-		if (admission->seats[i].phase == PEAL__SEAT_EMPTY)
-			return &admission->seats[i];
-	return NULL;
+	struct peal__seat *seat = admission->seats;
+
+	while (seat->phase != PEAL__SEAT_EMPTY)
+		seat++;
+	*seat = (struct peal__seat){
+		.serial = seat->serial, .socket.fd = -1, .pid.fd = -1};
+	return seat;
 }
 
-void peal__seat_take(struct peal__admission *admission, int socket_fd)
+void peal__seat_take(struct peal__admission *admission, struct peal__seat *seat)
 {
-	struct peal__seat *seat = find_empty(admission);
-	uint32_t serial = seat->serial + 1;
+	int socket_fd = seat->socket.fd;
 	struct peal_failure failure = {0};
 	struct ucred credentials;
 	socklen_t bytes = sizeof(credentials);
 
 	if (getsockopt(socket_fd, SOL_SOCKET, SO_PEERCRED, &credentials,
 	               &bytes) != 0) {
-		close(socket_fd);
+		peal__fork_forget(&seat->socket, true);
 		return;
 	}
-	*seat = (struct peal__seat){
-		.phase = PEAL__SEAT_HELLO,
-		.serial = serial,
-		.socket = {.fd = socket_fd},
-		.pid = {.fd = open_pid_fd(socket_fd, credentials.pid)},
-		.info = {.pid = credentials.pid,
-	                 .uid = credentials.uid,
-	                 .gid = credentials.gid},
-		.deadline_ns = peal__deadline_after(PEAL__HANDSHAKE_NS),
+	seat->phase = PEAL__SEAT_HELLO;
+	seat->serial++;
+	seat->pid.fd = open_pid_fd(socket_fd, credentials.pid);
+	seat->info = (struct peal_peer_info){
+		.pid = credentials.pid,
+		.uid = credentials.uid,
+		.gid = credentials.gid,
 	};
-	peal__fork_watch(&seat->socket);
+	seat->deadline_ns = peal__deadline_after(PEAL__HANDSHAKE_NS);
 	peal__fork_watch(&seat->pid);
 	admission->seat_count++;
 	admission->pending_count++;

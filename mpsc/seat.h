@@ -97,8 +97,13 @@ void peal__admission_show(struct peal__admission *admission);
 
 /* seat.c */
 
-/* Give an accepted socket a seat. It is closed when that fails. */
-void peal__seat_take(struct peal__admission *admission, int socket_fd);
+/* One is empty, which has to be known. */
+struct peal__seat *peal__seat_find_empty(struct peal__admission *admission);
+
+/* Give the connection that was accepted into @seat that seat. It is closed when
+ * that fails. */
+void peal__seat_take(struct peal__admission *admission,
+                     struct peal__seat *seat);
 
 /* Its socket is readable or hung up. */
 void peal__seat_read(struct peal__admission *admission,

@@ -137,14 +137,31 @@ void peal__answer_give_up(struct peal__running *running)
 {
 	struct peal__peer *peer = running->client;
 
-	running->has_claim = false;
-	if (!running->has_ring_claim)
+	if (peer->claimer != running)
 		return;
-	running->has_ring_claim = false;
 	peer->claimer = NULL;
 	/* It is the newest claim: nobody else claims beside it. */
 	if (peer->is_open && peal_ring_abort(&peer->tx) == 0)
 		peal__peer_flush(peer);
+}
+
+/* A reply takes the place of a claim. A part of the ring is given back here by
+ * the reactor's thread alone: elsewhere it waits for the handler's return. */
+static void replace_claim(struct peal__running *running)
+{
+	bool had_ring_claim = running->has_ring_claim;
+
+	running->has_claim = running->has_ring_claim = false;
+	if (had_ring_claim && peal__reactor_is_mine(running->reactor))
+		peal__answer_give_up(running);
+}
+
+/* Is the part of the ring that it claimed still there, for this thread? Its
+ * handler, which may have handed the request to another one, has not returned. */
+static bool has_ring(const struct peal__running *running)
+{
+	return peal__reactor_is_mine(running->reactor) &&
+	       running->client->claimer == running;
 }
 
 static bool fits(const struct peal__running *running, size_t bytes)
@@ -187,7 +204,7 @@ static int send_answer(struct peal_request *request, int error, int32_t status,
 	if (!fits(running, bytes))
 		return -EMSGSIZE;
 	if (running->has_ring_claim)
-		peal__answer_give_up(running);
+		replace_claim(running);
 	running->outgoing.type = type;
 	if (is_direct(running) &&
 	    peal__peer_claim(running->client, type, request->id,
@@ -224,7 +241,8 @@ static int claim_answer(struct peal_request *request, size_t bytes,
 		return -EINVAL;
 	if (!fits(running, bytes))
 		return -EMSGSIZE;
-	peal__answer_give_up(running);
+	if (PEAL_UNLIKELY(running->has_claim))
+		replace_claim(running);
 	/* The ring only while the handler runs: others want it too. */
 	if (is_direct(running) && running->is_inline &&
 	    peal__peer_claim(running->client, PEAL__FRAME_ANSWER, request->id,
@@ -250,7 +268,8 @@ static int publish_answer(struct peal_request *request, size_t bytes)
 	if (PEAL_UNLIKELY(is_in_child(running)))
 		return -ESTALE;
 	if (running->is_answered || !running->has_claim ||
-	    bytes > running->claimed_bytes)
+	    bytes > running->claimed_bytes ||
+	    (running->has_ring_claim && !has_ring(running)))
 		return -EINVAL;
 	running->has_claim = false;
 	running->outgoing = (struct peal__outgoing){
@@ -304,10 +323,17 @@ bool peal__answer_is_cancelled(const struct peal_request *request)
 	                request->id);
 }
 
+/* The record of its client stays, and its ring, as long as it is in flight. */
+static size_t message_max(const struct peal_request *request)
+{
+	return peal__peer_message_max(running_of(request)->client);
+}
+
 const struct peal__request_ops peal__answer_ops = {
 	.send = send_answer,
 	.claim = claim_answer,
 	.publish = publish_answer,
 	.retain = retain,
 	.is_cancelled = peal__answer_is_cancelled,
+	.message_max = message_max,
 };

@@ -79,6 +79,14 @@ static int check(const struct peal_reactor *reactor, struct peal_peer id,
 	return *ret_peer == NULL ? -ESTALE : 0;
 }
 
+size_t peal_reactor_message_max(const struct peal_reactor *reactor,
+                                struct peal_peer id)
+{
+	struct peal__peer *peer;
+
+	return check(reactor, id, &peer) < 0 ? 0 : peal__peer_message_max(peer);
+}
+
 int peal_reactor_push(struct peal_reactor *reactor, struct peal_peer id,
                       const void *data, size_t bytes)
 {
@@ -124,12 +132,10 @@ int peal_reactor_call(struct peal_reactor *reactor, struct peal_peer id,
 	uint64_t deadline_ns = peal__deadline_after(timeout_ns);
 	struct peal__call *call;
 	struct peal__peer *peer;
-	int error = check(reactor, id, &peer);
+	int error = on_answer == NULL ? -EINVAL : check(reactor, id, &peer);
 
 	if (error < 0)
 		return error;
-	if (on_answer == NULL)
-		return -EINVAL;
 	call = malloc(sizeof(*call));
 	if (call == NULL)
 		return -ENOMEM;

@@ -157,6 +157,7 @@ static int open_producer(struct peal_client *client, const char *name,
 		.wait_mode = known->wait_mode,
 		.spin_mode = known->spin_mode,
 		.spin_ns = known->spin_ns,
+		.wait_for_server = known->wait_for_server,
 		.ret_failure = known->ret_failure,
 	};
 	const struct peal__wish wish = {
@@ -289,10 +290,28 @@ static int save_answers(struct peal_client *client)
 	return error == -ENOMEM ? error : 0;
 }
 
+/* A connection that nothing polls would wait for ever in an event loop: it is
+ * let go again, and the next call makes another one. @lost is why there was
+ * none before. */
+static int watch_or_let_go(struct peal_client *client, int lost)
+{
+	struct peal_producer *producer = client->producer;
+	int saved_errno = errno;
+	int error = watch_socket(client);
+
+	errno = saved_errno;
+	if (error == 0)
+		return 0;
+	producer->told = true;
+	peal__producer_lose(producer, lost);
+	peal__connection_close(&producer->connection, true, false);
+	return error;
+}
+
 int peal__client_mend(struct peal_client *client, uint64_t timeout_ns)
 {
 	struct peal_producer *producer = client->producer;
-	int error;
+	int error, lost = producer->lost;
 
 	if (peal__client_was_forked(client))
 		return -ESTALE;
@@ -308,10 +327,12 @@ int peal__client_mend(struct peal_client *client, uint64_t timeout_ns)
 	shut_door(client);
 	PEAL__HOOK("client: about to attach again");
 	error = peal__producer_attach_again(producer, timeout_ns);
+	if (error == 0)
+		error = watch_or_let_go(client, lost);
 	if (error < 0)
 		return error;
 	take_connection(client);
-	return watch_socket(client);
+	return 0;
 }
 
 /* notes --------------------------------------------------------------------- */
@@ -366,6 +387,8 @@ int peal_client_stats(const struct peal_client *client,
 {
 	const struct peal_producer_stats *sent = &client->producer->stats;
 
+	if (ret_stats == NULL)
+		return -EINVAL;
 	if (peal__client_was_forked(client))
 		return -ESTALE;
 	*ret_stats = client->stats;

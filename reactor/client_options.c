@@ -24,6 +24,7 @@ static int check(const struct peal_client_options *known)
 		{"spin_mode", known->spin_mode, 0, PEAL_SPIN_NEVER},
 		{"spin_ns", known->spin_ns, 0, PEAL__SPIN_MAX_NS},
 		{"reconnect", known->reconnect, 0, 1},
+		{"wait_for_server", known->wait_for_server, 0, 1},
 	};
 	int error = peal__check_ranges(
 		ranges, sizeof(ranges) / sizeof(ranges[0]), failure);
@@ -40,12 +41,9 @@ static int check(const struct peal_client_options *known)
 int peal__client_options_check(const struct peal_client_options *given,
                                struct peal_client_options *known)
 {
-	struct peal_failure *failure =
-		given != NULL && peal__options_have_place(given->size,
-	                                                  sizeof(*given))
-			? given->ret_failure
-			: NULL;
-	int error = peal__options_take(known, sizeof(*known), given, failure);
+	int error = peal__options_take(
+		known, sizeof(*known),
+		offsetof(struct peal_client_options, ret_failure), given);
 
 	return error < 0 ? error : check(known);
 }

@@ -228,7 +228,9 @@ int peal_reactor_stats(const struct peal_reactor *reactor,
                        struct peal_reactor_stats *ret_stats)
 {
 	struct peal_reactor_stats stats = reactor->stats;
-	int error = peal_consumer_stats(reactor->consumer, &stats.door);
+	int error = ret_stats == NULL ? -EINVAL
+	                              : peal_consumer_stats(reactor->consumer,
+	                                                    &stats.door);
 
 	if (error < 0)
 		return error;

@@ -113,14 +113,10 @@ int peal__reactor_options_check(const struct peal_reactor_options *given,
                                 struct peal_reactor_options *ret_known,
                                 struct peal_consumer_options *ret_door)
 {
-	struct peal_failure *failure =
-		given != NULL && peal__options_have_place(given->size,
-	                                                  sizeof(*given))
-			? given->ret_failure
-			: NULL;
 	int saved_errno = errno;
-	int error = peal__options_take(ret_known, sizeof(*ret_known), given,
-	                               failure);
+	int error = peal__options_take(
+		ret_known, sizeof(*ret_known),
+		offsetof(struct peal_reactor_options, ret_failure), given);
 
 	if (error == 0)
 		error = check(ret_known);

@@ -55,14 +55,14 @@ struct peal__running {
 	/* W, then R: the answer, until it is sent */
 	struct peal__outgoing outgoing;
 	bool is_answered;
+	bool has_claim;
+	bool has_ring_claim; /* of the ring, if its handler still runs */
+	size_t claimed_bytes;
 
 	/* R */
 	uint64_t sequence; /* among those of an ordered client */
 	bool is_settled;
-	bool is_inline;      /* its handler runs on the reactor's thread, now */
-	bool has_ring_claim; /* peal_reply_claim() gave a part of the ring */
-	bool has_claim;
-	size_t claimed_bytes;
+	bool is_inline; /* its handler runs on the reactor's thread, now */
 	uint64_t handler_ticks; /* W; 0: not known */
 	struct peal__running *next_free;
 	bool is_free;
@@ -152,7 +152,7 @@ void peal__running_settle(struct peal__running *running, bool was_sent);
 void peal__answer(struct peal__running *running);
 /* Everything that waits for @peer has nobody to go to. */
 void peal__answer_drop_all(struct peal__peer *peer);
-/* A claim that its handler did not use. */
+/* The part of the ring that it claimed and did not use, if any. R */
 void peal__answer_give_up(struct peal__running *running);
 bool peal__answer_is_cancelled(const struct peal_request *request);
 extern const struct peal__request_ops peal__answer_ops;

@@ -49,6 +49,11 @@ int peal_request_retain(struct peal_request *request)
 	return request->ops->retain(request);
 }
 
+size_t peal_reply_max(const struct peal_request *request)
+{
+	return request->ops->message_max(request);
+}
+
 int peal_reply(struct peal_request *request, const void *data, size_t bytes)
 {
 	return request->ops->send(request, 0, 0, data, bytes);

@@ -31,6 +31,7 @@ struct peal__request_ops {
 	int (*publish)(struct peal_request *request, size_t bytes);
 	int (*retain)(struct peal_request *request);
 	bool (*is_cancelled)(const struct peal_request *request);
+	size_t (*message_max)(const struct peal_request *request);
 };
 
 /* The beginning of every request; what follows is its side's own. */

@@ -220,7 +220,7 @@ static void run_inline(struct peal__running *running,
 		fail(running, -ENOMEM);
 	else
 		reactor->options.on_request(request, reactor->options.arg);
-	if (running->has_ring_claim)
+	if (running->client->claimer == running)
 		peal__answer_give_up(running);
 	running->is_inline = false;
 	peal_consumer_release(reactor->consumer, message);

@@ -185,12 +185,18 @@ static bool is_cancelled(const struct peal_request *request)
 	return is_orphan((const struct peal__upcall *)request);
 }
 
+static size_t message_max(const struct peal_request *request)
+{
+	return answer_max(((const struct peal__upcall *)request)->client);
+}
+
 static const struct peal__request_ops ops = {
 	.send = send_answer,
 	.claim = claim_answer,
 	.publish = publish_answer,
 	.retain = retain,
 	.is_cancelled = is_cancelled,
+	.message_max = message_max,
 };
 
 /* A pooled one, or a new one; or NULL. */

@@ -26,25 +26,9 @@
 
 #define REGION_BYTES_MAX (UINT64_C(4) << 30)
 #define NAME_BYTES_MAX 200
-#define OPTIONS_BYTES_MAX 4096
 #define FLAGS_KNOWN                                                     \
 	((uint32_t)(PEAL_SHM_HUGE | PEAL_SHM_PREFAULT | PEAL_SHM_LOCK | \
 	            PEAL_SHM_READ_ONLY_FOR_OTHERS))
-
-/*
- * Where the sentence goes. Every version of the options has had this field, so
- * a struct that forgot its size has it as well; but a size that is nonsense
- * means that the whole struct is.
- */
-static struct peal_failure *failure_of(const struct peal_shm_options *options)
-{
-	if (options == NULL)
-		return NULL;
-	if (options->size != 0 && (options->size < sizeof(*options) ||
-	                           options->size > OPTIONS_BYTES_MAX))
-		return NULL;
-	return options->ret_failure;
-}
 
 /* Flags that make no sense, alone or together with the other arguments. */
 static int check_flags(const struct peal_shm_options *options,
@@ -337,13 +321,11 @@ int peal_shm_create(const struct peal_shm_options *options, int *ret_fd,
                     struct peal_shm_mapping *ret_mapping)
 {
 	struct peal_shm_options known = PEAL_SHM_OPTIONS_INIT;
-	struct peal_failure *failure = failure_of(options);
 	int saved_errno = errno;
-	int result;
+	int result = peal__options_take(
+		&known, sizeof(known),
+		offsetof(struct peal_shm_options, ret_failure), options);
 
-	result = peal__options_take(&known, sizeof(known), options, failure);
-	/* A size that ends within a pointer must not give us half of it. */
-	known.ret_failure = failure;
 	if (result == 0)
 		result = create(&known, ret_fd, ret_mapping);
 	errno = saved_errno;

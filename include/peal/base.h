@@ -8,6 +8,23 @@
  *	left alone and outputs named ret_ are written only on success. Where a
  *	person needs more than a number, options carry a struct peal_failure.
  *
+ *	NULL: what ends something (close, detach, unmap, drop) takes it and does
+ *	nothing, and data may be NULL where its bytes are 0. What opens, attaches,
+ *	connects, creates, maps or posts, and what tells numbers (stats, info,
+ *	observers), is -EINVAL when its options, its callback or a ret_ is NULL,
+ *	but for a ret_ that may be NULL, as its description then says. Any other
+ *	NULL, handles, messages and requests above all, is a mistake of the
+ *	program that nobody looks for: these are on the way of every message.
+ *
+ *	Options begin with their size, which the _INIT of their struct sets. A
+ *	size of 0, or one less than that of the struct's first version, is
+ *	-EINVAL; so is a field that is set and that the library is too old to
+ *	know, and a size beyond 4,096. The sentences are "options.size is N;
+ *	begin with the _INIT of this struct" and "the options set a field that
+ *	peal N does not know". Where the size is noise, but not 0, so is
+ *	ret_failure: then the number is all there is. A program that was built
+ *	against an older header gets the defaults of the fields it does not know.
+ *
  * Units: times are relative nanoseconds in a uint64_t. 0 never waits,
  *	PEAL_FOREVER has no limit. Sizes are bytes.
  */

@@ -28,7 +28,8 @@
  *	delivered. The loss is told once; with reconnect the next call, send or
  *	claim, and the recv after the one that told it, connects again, which
  *	may take 100 ms whatever its timeout. What was in flight is not sent
- *	again.
+ *	again. In fd mode a connection that the descriptor could not watch is
+ *	none: the call says so (-ENOSPC, -ENOMEM), and the next one tries again.
  *
  * Errors: see peal_strerror(). What a call returns is about the call; what the
  *	handler had to say is in the answer's status.
@@ -72,20 +73,23 @@ struct peal_client_options {
 	uint32_t wait_mode;           /* PEAL_WAIT_FUTEX or PEAL_WAIT_FD */
 	uint32_t spin_mode;           /* PEAL_SPIN_ADAPTIVE, ... */
 	uint64_t spin_ns;             /* budget, at most 50,000; 50,000 */
-	uint32_t reconnect; /* 1: the call after a loss connects again */
+	uint32_t reconnect;       /* 1: the call after a loss connects again */
+	uint32_t wait_for_server; /* 1: connect waits until it is there */
 	struct peal_failure *ret_failure; /* or NULL */
 };
 /* clang-format off */
 #define PEAL_CLIENT_OPTIONS_INIT                                               \
 	{ sizeof(struct peal_client_options), NULL, NULL, NULL, NULL, 0, 0,    \
 	  PEAL_ORDERED, PEAL_WAIT_FUTEX, PEAL_SPIN_ADAPTIVE, UINT64_C(50000),  \
-	  0, NULL }
+	  0, 0, NULL }
 /* clang-format on */
 
 /*
  * Connect to the reactor of that name. @timeout_ns is for its answer: when
- * nobody has the name that is -ECONNREFUSED at once. 0, or the errors of
- * peal_producer_attach(); ret_failure says it in a sentence.
+ * nobody has the name that is -ECONNREFUSED at once. With wait_for_server it is
+ * for its coming up as well, as in peal_producer_attach(); what reconnects after
+ * a loss does not wait. 0, or the errors of peal_producer_attach(); ret_failure
+ * says it in a sentence.
  */
 PEAL_API PEAL_MUST_CHECK int
 peal_client_connect(const struct peal_client_options *options,
@@ -96,8 +100,8 @@ peal_client_connect(const struct peal_client_options *options,
  * is a view that lives until the next call, recv or release of this handle, or
  * until the handle connects again.
  *
- * 0, -ETIMEDOUT, -EMSGSIZE, -ECANCELED (peal_client_wake()), -EDEADLK (from a
- * handler of that very server, on its thread), -ECONNRESET, -ESHUTDOWN, -EPROTO,
+ * 0, -ETIMEDOUT, -EMSGSIZE (more than peal_client_message_max()), -ECANCELED
+ * (peal_client_wake()), -EDEADLK (from a handler of that very server, on its thread), -ECONNRESET, -ESHUTDOWN, -EPROTO,
  * -ENOMEM, -EAGAIN (@timeout_ns is 0 and there is no room), or what the server
  * failed it with: -EBUSY, -EIO, ... Who gives up cancels; an answer that comes
  * all the same is dropped and counted.
@@ -117,8 +121,8 @@ PEAL_API PEAL_MUST_CHECK int peal_client_call(struct peal_client *client,
  * answer that is looked at to be released. *@ret_id is filled in before the
  * answer can come; it may be NULL.
  *
- * 0, -EAGAIN, -ETIMEDOUT, -EMSGSIZE, -ECANCELED, -EDEADLK (it would wait for room
- * in a handler of that very server), -ECONNRESET, -ESHUTDOWN, -EPROTO, -ENOMEM;
+ * 0, -EAGAIN, -ETIMEDOUT, -EMSGSIZE (more than peal_client_message_max()),
+ * -ECANCELED, -EDEADLK (it would wait for room in a handler of that very server), -ECONNRESET, -ESHUTDOWN, -EPROTO, -ENOMEM;
  * with reconnect also those of peal_client_connect();
  * publish: 0, or -EINVAL (nothing was claimed, more than was claimed: the claim
  * stays), -ENOMEM, or the loss.
@@ -187,6 +191,7 @@ PEAL_API int peal_client_dispatch(struct peal_client *client);
 /* The largest request this connection can carry, in bytes. */
 PEAL_API size_t peal_client_message_max(const struct peal_client *client);
 
+/* What happened so far. 0, -EINVAL, -ESTALE. */
 struct peal_client_stats {
 	uint64_t sent_count;
 	uint64_t answered_count;

@@ -186,7 +186,7 @@ PEAL_API int peal_consumer_fd(const struct peal_consumer *consumer);
 PEAL_API int peal_consumer_prepare(struct peal_consumer *consumer);
 PEAL_API int peal_consumer_dispatch(struct peal_consumer *consumer);
 
-/* Who is behind @peer. 0, or -ESTALE (that connection has ended). */
+/* Who is behind @peer. 0, or -ESTALE (that connection has ended), -EINVAL. */
 struct peal_peer_info {
 	int32_t pid; /* in our pid namespace; 0: not visible from here */
 	uint32_t uid;
@@ -197,7 +197,7 @@ PEAL_API int peal_consumer_peer_info(const struct peal_consumer *consumer,
                                      struct peal_peer peer,
                                      struct peal_peer_info *ret_info);
 
-/* What happened so far; every loss has its counter. */
+/* What happened so far; every loss has its counter. 0, -EINVAL, -ESTALE. */
 struct peal_consumer_stats {
 	uint64_t message_count;
 	uint64_t payload_bytes;
@@ -230,21 +230,27 @@ struct peal_producer_options {
 	uint32_t spin_mode;  /* PEAL_SPIN_ADAPTIVE, ... */
 	uint64_t spin_ns;    /* budget, at most 50,000; 50,000 */
 	uint32_t reconnect;  /* 1: the call after -ECONNRESET attaches again */
+	uint32_t wait_for_server; /* 1: attaching waits until it is there */
 	struct peal_failure *ret_failure; /* or NULL */
 };
 /* clang-format off */
 #define PEAL_PRODUCER_OPTIONS_INIT                                             \
 	{ sizeof(struct peal_producer_options), NULL, 0, PEAL_WAIT_FUTEX,      \
-	  PEAL_SPIN_ADAPTIVE, UINT64_C(50000), 0, NULL }
+	  PEAL_SPIN_ADAPTIVE, UINT64_C(50000), 0, 0, NULL }
 /* clang-format on */
 
 /*
  * Attach to the consumer of that name; the ring is mapped when it returns.
- * @timeout_ns is for the consumer's answer, not for its coming up.
+ * @timeout_ns is for the consumer's answer: when nobody has the name that is
+ * -ECONNREFUSED at once. With wait_for_server it is for its coming up as well:
+ * the name is looked for again every 20 ms or sooner, also when a server died or
+ * closed while it was about to answer, and what the last look came to is
+ * returned when the time is over. Attaching again after a loss does not wait.
  *
  * 0, or -EINVAL, -ECONNREFUSED (no server has this name), -EACCES (not
- * allowed), -EBUSY (a cap is reached), -EMSGSIZE (ring_bytes beyond what the
- * server allows), -EPROTONOSUPPORT (another major version), -EPROTO,
+ * allowed), -EBUSY (a cap is reached), -EMSGSIZE (ring_bytes is not within the
+ * server's ring_min_bytes and ring_max_bytes: ret_failure names all three),
+ * -EPROTONOSUPPORT (another major version), -EPROTO,
  * -ESHUTDOWN, -ETIMEDOUT, -ENOMEM, -EMFILE; ret_failure says it in a sentence.
  */
 PEAL_API PEAL_MUST_CHECK int
@@ -257,8 +263,9 @@ peal_producer_attach(const struct peal_producer_options *options,
  * any is, a full ring is -EAGAIN at once, since waiting for room would be
  * waiting for ourselves.
  *
- * 0, or -EAGAIN (full and timeout_ns is 0), -ETIMEDOUT, -EMSGSIZE, -ECONNRESET
- * (the consumer has died; claims are void), -ESHUTDOWN (it has closed), -EPROTO
+ * 0, or -EAGAIN (full and timeout_ns is 0), -ETIMEDOUT, -EMSGSIZE (more than
+ * peal_producer_message_max()), -ECONNRESET (the consumer has died; claims are
+ * void), -ESHUTDOWN (it has closed), -EPROTO
  * (it has sent us away: what this process wrote into the ring, or said on the
  * socket, made no sense).
  */
@@ -297,8 +304,8 @@ struct peal_part {
  *
  * 0 (or that count), or the errors of peal_producer_claim(), which send_batch
  * returns when nothing was published. A smaller count tells that the message of
- * that number met one, also that it is too large for the ring (-EMSGSIZE): those
- * before it were published all the same, and the next call, with what is left,
+ * that number met one, also that it is too large for the ring (-EMSGSIZE, more
+ * than peal_producer_message_max()): those before it were published all the same, and the next call, with what is left,
  * tells which.
  */
 PEAL_API PEAL_MUST_CHECK int peal_producer_send(struct peal_producer *producer,
@@ -322,8 +329,8 @@ PEAL_API size_t peal_producer_message_max(const struct peal_producer *producer);
  *
  * fd: the descriptor, or -EINVAL (futex mode).
  * prepare: 1, there is room (or an error to be had from claim), do not block;
- * 0, armed, you may block; -EMSGSIZE, -EINVAL; -ECONNRESET, -ESHUTDOWN, -EPROTO
- * when the consumer is lost and this has been told.
+ * 0, armed, you may block; -EMSGSIZE (more than peal_producer_message_max()),
+ * -EINVAL; -ECONNRESET, -ESHUTDOWN, -EPROTO when the consumer is lost and this has been told.
  * dispatch: disarms and takes the wake bytes. 0, or -ECONNRESET, -ESHUTDOWN,
  * -EPROTO.
  *
@@ -337,6 +344,7 @@ PEAL_API int peal_producer_prepare(struct peal_producer *producer,
                                    size_t bytes);
 PEAL_API int peal_producer_dispatch(struct peal_producer *producer);
 
+/* What happened so far. 0, -EINVAL, -ESTALE. */
 struct peal_producer_stats {
 	uint64_t message_count; /* published */
 	uint64_t payload_bytes; /* published */

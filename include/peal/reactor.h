@@ -180,8 +180,8 @@ PEAL_API void peal_reactor_notify(struct peal_reactor *reactor);
  * Run @run(@arg) on the reactor's thread, soon. Posts of one thread run in
  * order; many make one wake; what they send goes out before the next sleep. A
  * post that posts again has its turn after the rings have had theirs. Those that
- * are left run in close. Any thread. 0, -ENOMEM, -ESHUTDOWN (the stop is
- * complete, or it is being closed).
+ * are left run in close. Any thread. 0, -ENOMEM, -EINVAL (@run is NULL),
+ * -ESHUTDOWN (the stop is complete, or it is being closed).
  */
 PEAL_API PEAL_MUST_CHECK int peal_reactor_post(struct peal_reactor *reactor,
                                                void (*run)(void *arg),
@@ -195,7 +195,8 @@ PEAL_API bool peal_reactor_is_current(const struct peal_reactor *reactor);
  * after what was sent there before. push_all returns how many got it.
  *
  * 0 (or that count), -ESTALE (it has gone), -EAGAIN (queued_max_bytes wait for
- * it already), -EMSGSIZE, -ENOMEM, -EINVAL (not the reactor's thread).
+ * it already), -EMSGSIZE (more than peal_reactor_message_max()), -ENOMEM, -EINVAL
+ * (not the reactor's thread).
  */
 PEAL_API PEAL_MUST_CHECK int peal_reactor_push(struct peal_reactor *reactor,
                                                struct peal_peer peer,
@@ -209,9 +210,11 @@ PEAL_API int peal_reactor_push_all(struct peal_reactor *reactor,
  * which lives until it returns (where requests are not copied, in memory that
  * its client can still write), or with -ETIMEDOUT, -ECONNRESET (it has gone),
  * -EPROTO, -ENOMEM, -EIO (its handler gave no answer), -ENOSYS (it has none), and
- * NULL. Answers of more than 16 KiB less 64 bytes are -EMSGSIZE for the client.
+ * NULL. Answers of more than peal_reply_max(), 16 KiB less 40 bytes where pages
+ * are no larger, are -EMSGSIZE for the client.
  *
- * 0, or the errors of peal_reactor_push(); then on_answer does not run.
+ * 0, or the errors of peal_reactor_push(), -EINVAL also when @on_answer is NULL;
+ * then on_answer does not run.
  */
 typedef void peal_answer_fn(int error, const struct peal_message *answer,
                             void *arg);
@@ -220,11 +223,16 @@ peal_reactor_call(struct peal_reactor *reactor, struct peal_peer peer,
                   const void *data, size_t bytes, uint64_t timeout_ns,
                   peal_answer_fn *on_answer, void *arg);
 
+/* The largest push or call that @peer's response ring can carry; 0: it has gone,
+ * or this is not the reactor's thread. */
+PEAL_API size_t peal_reactor_message_max(const struct peal_reactor *reactor,
+                                         struct peal_peer peer);
+
 /* Send @peer away. 0, -ESTALE, -EINVAL (not the reactor's thread). */
 PEAL_API int peal_reactor_disconnect(struct peal_reactor *reactor,
                                      struct peal_peer peer);
 
-/* Who is behind @peer. 0, -ESTALE. */
+/* Who is behind @peer. 0, -ESTALE, -EINVAL. */
 PEAL_API int peal_reactor_peer_info(const struct peal_reactor *reactor,
                                     struct peal_peer peer,
                                     struct peal_peer_info *ret_info);
@@ -243,7 +251,8 @@ PEAL_API int peal_reactor_prepare(struct peal_reactor *reactor,
                                   uint64_t *ret_timeout_ns);
 PEAL_API int peal_reactor_dispatch(struct peal_reactor *reactor);
 
-/* What happened so far: received = answered + failed + dropped + running. */
+/* What happened so far: received = answered + failed + dropped + running. 0,
+ * -EINVAL, -ESTALE. */
 struct peal_reactor_stats {
 	uint64_t received_count; /* requests taken from rings */
 	uint64_t answered_count; /* by a handler, whatever its status */
@@ -274,7 +283,7 @@ PEAL_API int peal_reactor_close(struct peal_reactor *reactor);
 /* a request ---------------------------------------------------------------- */
 
 /*
- * Its bytes. They live until the handler returns (and, in an inline handler of
+ * Its bytes; @ret_bytes may be NULL. They live until the handler returns (and, in an inline handler of
  * a trusted client, lie in memory that the client can still write: set
  * copy_requests where that matters), or until the answer after
  * peal_request_retain(), which returns 0 or -ENOMEM.
@@ -295,14 +304,17 @@ PEAL_API bool peal_request_cancelled(const struct peal_request *request);
 /* No answer is wanted; peal_reply() sends none, and is still to be called. */
 PEAL_API bool peal_request_is_one_way(const struct peal_request *request);
 
+/* The largest answer that this request can have, in bytes. */
+PEAL_API size_t peal_reply_max(const struct peal_request *request);
+
 /*
  * Answer with a copy of @bytes at @data; 0 consumes the request, which must not
  * be touched again. reply_status tells a status of the handler's own beside it,
  * which arrives in peal_message.status and never looks like a failure of
  * peal's. @data may be the request's own bytes.
  *
- * 0, also when the client has gone meanwhile; -EMSGSIZE (no answer of this size
- * ever fits: the request stays open), -ENOMEM (likewise), -ESTALE (in a forked
+ * 0, also when the client has gone meanwhile; -EMSGSIZE (more than
+ * peal_reply_max(), so that it never fits: the request stays open), -ENOMEM (likewise), -ESTALE (in a forked
  * child, as all below: the parent has it).
  */
 PEAL_API int peal_reply(struct peal_request *request, const void *data,
@@ -315,10 +327,12 @@ PEAL_API int peal_reply_status(struct peal_request *request, int32_t status,
  * publish as many as there are. On the reactor's thread, when the answer can go
  * at once, that is the response ring itself, and only until the handler
  * returns; elsewhere it is a buffer of the request's. Another claim, or any
- * other reply, gives the first one up.
+ * other reply, gives the first one up. Who hands the request to another thread
+ * claims there: what was claimed in place cannot be published by it.
  *
- * claim: 0, -EMSGSIZE, -ENOMEM. publish: 0, which consumes the request, or
- * -EINVAL (more than was claimed, or nothing was).
+ * claim: 0, -EMSGSIZE (more than peal_reply_max()), -ENOMEM. publish: 0, which consumes the request, or
+ * -EINVAL (more than was claimed, or nothing was, or it was claimed in place and
+ * the handler has returned or this is another thread; the request stays open).
  */
 PEAL_API PEAL_MUST_CHECK int peal_reply_claim(struct peal_request *request,
                                               size_t bytes, void **ret_data);

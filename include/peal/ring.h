@@ -42,8 +42,8 @@
  *	must be free, because the zeroed word would else be the commit word of
  *	the oldest frame that is still unread.
  *
- * Errors: -EAGAIN (full, empty), -EMSGSIZE, -EINVAL, and for the reader -EPROTO
- *	when the other side wrote a frame that cannot be right. After -EPROTO
+ * Errors: -EAGAIN (full, empty), -EMSGSIZE (beyond peal_ring_message_max()),
+ *	-EINVAL, and for the reader -EPROTO when the other side wrote a frame that cannot be right. After -EPROTO
  *	the ring is good for nothing but unmapping.
  *
  * Units: bytes. The capacity is a power of two from 4 KiB to 1 GiB, and of whole

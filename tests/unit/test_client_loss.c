@@ -2,12 +2,32 @@
 /* The server dies, or closes; we fork; and event loops, which hear of it. */
 #include "tests/unit/client_fixture.h"
 
+#include <dlfcn.h>
+#include <sys/epoll.h>
+
 #include "mpsc/producer.h"
 #include "reactor/client.h"
 
 #define IN_FLIGHT 20
 
 static struct server server;
+
+/* How often epoll_ctl(2) is to say that there are too many watches already. */
+static uint32_t refusal_count;
+
+int epoll_ctl(int epoll_fd, int operation, int fd, struct epoll_event *event)
+{
+	static int (*real)(int, int, int, struct epoll_event *);
+
+	if (real == NULL)
+		*(void **)&real = dlsym(RTLD_NEXT, "epoll_ctl");
+	if (operation == EPOLL_CTL_ADD && refusal_count > 0) {
+		refusal_count--;
+		errno = ENOSPC;
+		return -1;
+	}
+	return real(epoll_fd, operation, fd, event);
+}
 
 /* Each of them comes once, failed with @error, and then recv says it. */
 static void expect_failures(struct peal_client *client, const uint64_t *ids,
@@ -167,6 +187,53 @@ static void reconnect_mends_what_the_call_before_told(void **state)
 	expect_answer(client, "echo", "echo");
 	peal_client_close(client);
 	server_stop(&server);
+}
+
+/* In a loop nothing would tell of the answers of a connection that is not
+ * watched: there is none rather. */
+static void socket_that_cannot_be_watched_is_told_and_tried_again(void **state)
+{
+	struct peal_client_options options = client_options();
+	pid_t pid = server_fork();
+	struct peal_client *client;
+	struct peal_message answer;
+	struct pollfd polled = {.events = POLLIN};
+	int fd_count;
+
+	(void)state;
+	options.wait_mode = PEAL_WAIT_FD;
+	options.reconnect = 1;
+	client = client_with(&options);
+	expect_answer(client, "echo", "echo");
+	server_kill(pid);
+	assert_int_equal(call_text(client, "echo", PATIENCE_NS, &answer),
+	                 -ECONNRESET);
+	pid = server_fork();
+	fd_count = count_fds();
+	for (int i = 0; i < 3; i++) {
+		refusal_count = 1;
+		errno = OUR_ERRNO;
+		assert_int_equal(call_text(client, "echo", PATIENCE_NS,
+		                           &answer),
+		                 -ENOSPC);
+		assert_int_equal(errno, OUR_ERRNO);
+		assert_int_equal(refusal_count, 0);
+		assert_true(count_fds() <= fd_count);
+	}
+	send_request(client, "echo");
+	polled.fd = peal_client_fd(client);
+	if (peal_client_prepare(client) == 0)
+		assert_int_equal(poll(&polled, 1, 30000), 1);
+	assert_int_equal(peal_client_dispatch(client), 0);
+	assert_int_equal(peal_client_recv(client, PATIENCE_NS, &answer), 0);
+	assert_text(&answer, "echo");
+	/* What it is told without having asked comes through it as well. */
+	server_kill(pid);
+	assert_int_equal(peal_client_prepare(client), 0);
+	assert_int_equal(poll(&polled, 1, 30000), 1);
+	assert_int_equal(peal_client_dispatch(client), -ECONNRESET);
+	peal_client_close(client);
+	server_sweep();
 }
 
 static uint32_t waker_ends;
@@ -335,6 +402,7 @@ int main(void)
 		TEST(answers_that_came_before_the_death_are_still_delivered),
 		TEST(server_that_closes_is_eshutdown),
 		TEST(reconnect_mends_what_the_call_before_told),
+		TEST(socket_that_cannot_be_watched_is_told_and_tried_again),
 		TEST(wake_and_cancel_may_race_with_a_reconnect),
 		TEST(forked_child_is_estale),
 		TEST(fd_mode_blocks_in_the_loop_of_the_caller),

@@ -280,6 +280,63 @@ static void child_has_no_descriptor_of_regions_or_producers(void **state)
 	}
 }
 
+/* Of descriptors that a child must never have: a lock, a socket. */
+static int count_forbidden_fds(void *unused)
+{
+	char path[64], target[512];
+	int count = 0;
+
+	(void)unused;
+	for (int fd = 0; fd < 256; fd++) {
+		ssize_t bytes;
+
+		snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+		bytes = readlink(path, target, sizeof(target) - 1);
+		if (bytes < 0)
+			continue;
+		target[bytes] = '\0';
+		count += strstr(target, "words.lock") != NULL ||
+		         strstr(target, "socket:") != NULL;
+	}
+	return count;
+}
+
+static void *open_and_attach(void *arg)
+{
+	struct peal_consumer_options options = consumer_options();
+	struct peal_producer_options others = producer_options();
+	struct peal_consumer *opened;
+	struct peal_producer *attached;
+
+	while (!flag_is_set(arg)) {
+		if (peal_consumer_open(&options, &opened) != 0)
+			return arg;
+		if (peal_producer_attach(&others, PATIENCE_NS, &attached) != 0)
+			return arg;
+		peal_producer_detach(attached);
+		peal_consumer_close(opened);
+	}
+	return NULL;
+}
+
+static void child_of_another_thread_never_has_a_lock_or_a_socket(void **state)
+{
+	int before = count_forbidden_fds(NULL), found = 0;
+	uint32_t is_over = 0;
+	pthread_t thread;
+	void *result;
+
+	(void)state;
+	assert_int_equal(
+		pthread_create(&thread, NULL, open_and_attach, &is_over), 0);
+	for (int i = 0; i < 300; i++)
+		found += check_in_child(count_forbidden_fds, NULL) != before;
+	flag_set(&is_over);
+	assert_int_equal(pthread_join(thread, &result), 0);
+	assert_null(result);
+	assert_int_equal(found, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -288,6 +345,7 @@ int main(void)
 		TEST(child_that_closes_does_not_disturb_the_parent),
 		TEST(child_that_lives_on_keeps_nothing_alive),
 		TEST(child_has_no_descriptor_of_regions_or_producers),
+		TEST(child_of_another_thread_never_has_a_lock_or_a_socket),
 		TEST(child_may_attach_anew),
 		TEST(grandchild_is_no_better_than_a_child),
 	};

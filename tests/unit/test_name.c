@@ -323,9 +323,10 @@ static void user_has_own_directories_before_the_system_one(void **state)
 /* A user whose $XDG_RUNTIME_DIR is ours, so that /tmp is left alone. */
 static int user_meets_directory(void *mode)
 {
+	struct peal__fork_fd socket = {.fd = -1};
 	char path[PEAL__PATH_BYTES];
 	struct peal_failure failure = {0, ""};
-	int error, fd;
+	int error;
 
 	if (!directory_become_user())
 		return 77;
@@ -342,7 +343,7 @@ static int user_meets_directory(void *mode)
 		return 3;
 	/* That is what it tells when there is no server elsewhere. */
 	memset(&failure, 0, sizeof(failure));
-	error = peal__connect("words", 0, &failure, &fd);
+	error = peal__connect("words", 0, &failure, &socket);
 	return error == -EACCES && strstr(failure.text, own.path) != NULL ? 0
 	                                                                  : 4;
 }

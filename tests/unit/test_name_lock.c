@@ -46,6 +46,19 @@ static bool exists(const char *name)
 	return lstat(name, &status) == 0;
 }
 
+/* As a server does it, but that forked children of a test may have it. */
+static int take_name(const char *at, int *ret_fd, struct peal_failure *failure)
+{
+	struct peal__fork_fd taken = {.fd = -1};
+	int error = peal__name_lock(at, &taken, failure);
+
+	if (error == 0) {
+		*ret_fd = taken.fd;
+		peal__fork_forget(&taken, false);
+	}
+	return error;
+}
+
 /* A socket at the path, as a server has it. Its descriptor, or -1. */
 static int bind_socket(void)
 {
@@ -64,14 +77,14 @@ static void second_locker_gets_eaddrinuse(void **state)
 	int fd = -1, second_fd = -7;
 
 	(void)state;
-	assert_int_equal(peal__name_lock(path, &fd, &failure), 0);
+	assert_int_equal(take_name(path, &fd, &failure), 0);
 	assert_true(fd >= 0);
 	assert_int_equal(fcntl(fd, F_GETFD) & FD_CLOEXEC, FD_CLOEXEC);
 	assert_string_equal(failure.text, "");
 	/* It is the open file that holds the lock, so our own process counts
 	 * as another one. */
 	for (int i = 0; i < 3; i++) {
-		assert_int_equal(peal__name_lock(path, &second_fd, &failure),
+		assert_int_equal(take_name(path, &second_fd, &failure),
 		                 -EADDRINUSE);
 		assert_int_equal(second_fd, -7);
 		assert_int_equal(failure.code, -EADDRINUSE);
@@ -79,7 +92,7 @@ static void second_locker_gets_eaddrinuse(void **state)
 		assert_non_null(strstr(failure.text, "living server"));
 	}
 	close(fd);
-	assert_int_equal(peal__name_lock(path, &fd, NULL), 0);
+	assert_int_equal(take_name(path, &fd, NULL), 0);
 	close(fd);
 }
 
@@ -88,11 +101,11 @@ static void lock_never_takes_a_living_servers_socket(void **state)
 	int fd = -1, second_fd, socket_fd;
 
 	(void)state;
-	assert_int_equal(peal__name_lock(path, &fd, NULL), 0);
+	assert_int_equal(take_name(path, &fd, NULL), 0);
 	socket_fd = bind_socket();
 	assert_true(socket_fd >= 0);
 	/* Though nobody listens: only the lock tells who lives. */
-	assert_int_equal(peal__name_lock(path, &second_fd, NULL), -EADDRINUSE);
+	assert_int_equal(take_name(path, &second_fd, NULL), -EADDRINUSE);
 	assert_true(exists(path));
 	peal__name_unlink(path);
 	assert_int_equal(directory_count(&own), 0);
@@ -108,7 +121,7 @@ static int own_and_sleep(void *unused)
 	int fd;
 
 	(void)unused;
-	if (peal__name_lock(path, &fd, NULL) != 0 || bind_socket() < 0)
+	if (take_name(path, &fd, NULL) != 0 || bind_socket() < 0)
 		return 1;
 	flag_set(ready);
 	sleep(60);
@@ -127,12 +140,12 @@ static void socket_of_a_dead_owner_is_taken_over(void **state)
 	if (pid == 0)
 		_exit(own_and_sleep(NULL));
 	assert_true(flag_wait(ready));
-	assert_int_equal(peal__name_lock(path, &fd, NULL), -EADDRINUSE);
+	assert_int_equal(take_name(path, &fd, NULL), -EADDRINUSE);
 	assert_int_equal(kill(pid, SIGKILL), 0);
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	assert_true(exists(path));
 	assert_true(exists(lock));
-	assert_int_equal(peal__name_lock(path, &fd, NULL), 0);
+	assert_int_equal(take_name(path, &fd, NULL), 0);
 	assert_false(exists(path));
 	close(fd);
 }
@@ -143,7 +156,7 @@ static void lock_of_a_dead_owner_needs_no_socket(void **state)
 
 	(void)state;
 	directory_write(lock, "");
-	assert_int_equal(peal__name_lock(path, &fd, NULL), 0);
+	assert_int_equal(take_name(path, &fd, NULL), 0);
 	close(fd);
 }
 
@@ -155,7 +168,7 @@ static void file_that_is_no_socket_is_left_alone(void **state)
 
 	(void)state;
 	directory_write(path, "mine");
-	assert_int_equal(peal__name_lock(path, &fd, &failure), -EEXIST);
+	assert_int_equal(take_name(path, &fd, &failure), -EEXIST);
 	assert_int_equal(fd, -7);
 	assert_non_null(strstr(failure.text, path));
 	assert_false(exists(lock));
@@ -165,19 +178,19 @@ static void file_that_is_no_socket_is_left_alone(void **state)
 	close(fd);
 	unlink(path);
 	assert_int_equal(mkdir(path, 0700), 0);
-	assert_int_equal(peal__name_lock(path, &fd, &failure), -EEXIST);
+	assert_int_equal(take_name(path, &fd, &failure), -EEXIST);
 	assert_true(exists(path));
 	assert_int_equal(rmdir(path), 0);
 	/* Nor a link, whatever is at its end. */
 	snprintf(target, sizeof(target), "%s/target", own.path);
 	directory_write(target, "theirs");
 	assert_int_equal(symlink(target, path), 0);
-	assert_int_equal(peal__name_lock(path, &fd, &failure), -EEXIST);
+	assert_int_equal(take_name(path, &fd, &failure), -EEXIST);
 	assert_true(exists(path));
 	assert_true(exists(target));
 	/* The lock is not kept by who was refused. */
 	unlink(path);
-	assert_int_equal(peal__name_lock(path, &fd, NULL), 0);
+	assert_int_equal(take_name(path, &fd, NULL), 0);
 	close(fd);
 }
 
@@ -188,7 +201,7 @@ static void lock_file_that_was_there_before_a_refusal_stays(void **state)
 	(void)state;
 	directory_write(path, "mine");
 	directory_write(lock, "also mine");
-	assert_int_equal(peal__name_lock(path, &fd, NULL), -EEXIST);
+	assert_int_equal(take_name(path, &fd, NULL), -EEXIST);
 	assert_true(exists(lock));
 }
 
@@ -201,7 +214,7 @@ static void lock_that_is_a_link_is_not_followed(void **state)
 	(void)state;
 	snprintf(target, sizeof(target), "%s/target", own.path);
 	assert_int_equal(symlink(target, lock), 0);
-	assert_int_equal(peal__name_lock(path, &fd, &failure), -ELOOP);
+	assert_int_equal(take_name(path, &fd, &failure), -ELOOP);
 	assert_non_null(strstr(failure.text, lock));
 	assert_false(exists(target));
 	assert_int_equal(fd, -7);
@@ -215,7 +228,7 @@ static void lock_in_a_missing_directory_has_a_sentence(void **state)
 
 	(void)state;
 	snprintf(missing, sizeof(missing), "%s/not/there", own.path);
-	assert_int_equal(peal__name_lock(missing, &fd, &failure), -ENOENT);
+	assert_int_equal(take_name(missing, &fd, &failure), -ENOENT);
 	assert_non_null(strstr(failure.text, missing));
 }
 
@@ -235,7 +248,7 @@ static int lock_very_often(void *unused)
 {
 	(void)unused;
 	for (int i = 0; i < LOCKS; i++) {
-		int fd, error = peal__name_lock(path, &fd, NULL);
+		int fd, error = take_name(path, &fd, NULL);
 
 		if (error == -EADDRINUSE)
 			continue;
