@@ -48,7 +48,7 @@ void peal__drain_tell(struct peal_consumer *consumer, struct peal__slot *slot)
 	}
 	/* Relaxed: mostly it tells that nobody waits; who begins to wait just
 	 * now is found when this is settled. */
-	if (__atomic_load_n(slot->space.arm, __ATOMIC_RELAXED) != 0)
+	if (peal__load(slot->space.arm, __ATOMIC_RELAXED) != 0)
 		settle(consumer, slot);
 }
 

@@ -22,8 +22,8 @@ static bool has_room(void *object)
 	uint64_t want =
 		peal__read_once(&producer->connection.segment->space.want);
 	/* R8: pairs with R2 and R6; seq_cst because it is the second look. */
-	uint64_t released = __atomic_load_n(producer->hot.tx.released_word,
-	                                    __ATOMIC_SEQ_CST);
+	uint64_t released =
+		peal__load(producer->hot.tx.released_word, __ATOMIC_SEQ_CST);
 
 	return (int64_t)(released - want) >= 0 || interrupted(producer) < 0;
 }
