@@ -16,6 +16,8 @@
 static void settle_before_sleep(struct peal_consumer *consumer)
 {
 	peal__drain_settle_all(consumer);
+	if (PEAL_UNLIKELY(consumer->draining_count > 0))
+		peal__drain_check_all(consumer);
 	if (consumer->owner != NULL)
 		consumer->owner->settle(consumer->owner->object);
 }
