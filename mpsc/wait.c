@@ -142,7 +142,7 @@ int peal_consumer_wait(struct peal_consumer *consumer, uint64_t timeout_ns)
 	                                                     : NULL,
 		.object = consumer,
 	};
-	struct peal__spin_limit limit = {timeout_ns, 0, SLEEP_MAX_NS};
+	struct peal__spin_limit limit = {timeout_ns, 0, SLEEP_MAX_NS, false};
 	int result;
 
 	if (peal__consumer_was_forked(consumer))

@@ -91,7 +91,7 @@ static void set_budget(uint64_t budget_ns)
 
 static int wait_for(uint64_t timeout_ns, uint64_t net_ns)
 {
-	struct peal__spin_limit limit = {timeout_ns, 0, net_ns};
+	struct peal__spin_limit limit = {timeout_ns, 0, net_ns, false};
 
 	return peal__spin_wait(&spin, &sleeper, &look, &limit);
 }
@@ -274,7 +274,7 @@ static void longest_single_sleep_is_no_timeout(void **state)
 
 static void deadline_is_kept_over_many_waits(void **state)
 {
-	struct peal__spin_limit limit = {50 * MS, 0, 5 * MS};
+	struct peal__spin_limit limit = {50 * MS, 0, 5 * MS, false};
 	uint64_t start_ns = now_ns();
 	int result;
 
@@ -463,7 +463,7 @@ static void spin_never_looks_once_and_sleeps(void **state)
 
 static void spin_always_never_sleeps_but_obeys_the_timeout(void **state)
 {
-	struct peal__spin_limit limit = {30 * MS, 0, PEAL__NEVER};
+	struct peal__spin_limit limit = {30 * MS, 0, PEAL__NEVER, false};
 	uint64_t start_ns = now_ns();
 	int result;
 
