@@ -51,7 +51,7 @@ class Variant:
 
 VARIANTS = (
     Variant('gcc', 'gcc, as released, warnings are errors', 'gcc', STRICT,
-            frozenset({'tidy', 'headers', 'unit', 'tool'})),
+            frozenset({'tidy', 'headers', 'unit', 'tool', 'fuzz'})),
     Variant('clang', 'clang, as released, warnings are errors', 'clang', STRICT,
             frozenset({'unit'})),
     Variant('hooks', 'gcc with hooks, without the bounded sleep', 'gcc',
@@ -65,7 +65,7 @@ VARIANTS = (
             frozenset({'inprocess'}), 'thread'),
 )
 BUSY_SUITES = frozenset({'weave', 'death', 'stress', 'tidy', 'headers',
-                         'alone'})
+                         'fuzz', 'alone'})
 AT_ONCE = 2
 LONG_SUITE, LONG_VARIANT = 'long', 'hooks'
 
