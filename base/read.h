@@ -8,8 +8,9 @@
  *
  * A second read of the same word may give something else: that is how checked
  * lengths become wild ones. So no other expression of this library loads a
- * peer's word, but for the ordered loads of the ring and the doorbell, which
- * follow the same rule.
+ * peer's word. The ordered loads of the ring and the doorbell follow the same
+ * rule, and peal__load() in peal/base.h is what both stand on: there a build
+ * for fuzzing changes the word behind each reader's back.
  *
  * Callers: any thread, with a word of a size that is loaded in one piece.
  *
@@ -19,7 +20,9 @@
 #ifndef PEAL_BASE_READ_H
 #define PEAL_BASE_READ_H
 
-#define peal__read_once(pointer) __atomic_load_n((pointer), __ATOMIC_RELAXED)
+#include "peal/base.h"
+
+#define peal__read_once(pointer) peal__load((pointer), __ATOMIC_RELAXED)
 
 /* Its counterpart for a word that a peer reads without waiting for it. */
 #define peal__write_once(pointer, value) \

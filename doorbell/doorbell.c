@@ -62,7 +62,7 @@ void peal_doorbell_notify(const uint64_t *arm, uint32_t *seq, int event_fd)
 	__atomic_fetch_add(seq, 1, __ATOMIC_SEQ_CST);
 	PEAL__HOOK("notify: bumped");
 	/* B7: pairs with B2, as B1 does, after B5. */
-	armed = __atomic_load_n(arm, __ATOMIC_SEQ_CST);
+	armed = peal__load(arm, __ATOMIC_SEQ_CST);
 	if (armed == 0)
 		return;
 	if ((armed & PEAL_DOORBELL_MODE_MASK) == PEAL_DOORBELL_FUTEX)

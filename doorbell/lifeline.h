@@ -24,6 +24,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "peal/base.h"
+
 /* The robust list of one thread, with one entry; lives as long as the hold. */
 struct peal__lifeline {
 	struct robust_list_head head;
@@ -41,8 +43,7 @@ void peal__lifeline_drop(struct peal__lifeline *lifeline);
 static inline bool peal__lifeline_is_cut(const uint32_t *word)
 {
 	/* Relaxed: it is a hint that the caller confirms on its socket. */
-	return (__atomic_load_n(word, __ATOMIC_RELAXED) & FUTEX_OWNER_DIED) !=
-	       0;
+	return (peal__load(word, __ATOMIC_RELAXED) & FUTEX_OWNER_DIED) != 0;
 }
 
 #endif

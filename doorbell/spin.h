@@ -184,6 +184,7 @@ struct peal__spin_limit {
 	uint64_t timeout_ns;  /* PEAL_FOREVER: none */
 	uint64_t deadline_ns; /* 0: not known yet */
 	uint64_t net_ns;      /* longest single sleep; PEAL__NEVER: none */
+	bool has_found;       /* work before, with this limit */
 };
 
 /*
@@ -205,8 +206,12 @@ peal__spin_wait(struct peal__spin *spin, struct peal_sleeper *sleeper,
 
 	if (result != -ETIMEDOUT && spin->fruitless_count != 0 && !is_calm)
 		peal__spin_paid(spin);
-	if (result == PEAL__SPIN_WORK)
+	/* Who comes again did not get what was found: a peer can show work and
+	 * take it back, and would hold us here past every deadline. */
+	if (result == PEAL__SPIN_WORK && !limit->has_found) {
+		limit->has_found = true;
 		return result;
+	}
 	now_ns = peal__clock_ns();
 	if (limit->deadline_ns == 0)
 		limit->deadline_ns = limit->timeout_ns >= PEAL__NEVER - now_ns
@@ -215,7 +220,7 @@ peal__spin_wait(struct peal__spin *spin, struct peal_sleeper *sleeper,
 	if (limit->deadline_ns <= now_ns)
 		return -ETIMEDOUT;
 	/* After the deadline: a bell that never rests must not hold us here. */
-	if (result == PEAL__SPIN_WOKEN)
+	if (result != -ETIMEDOUT)
 		return result;
 	if (spin->mode == PEAL__SPIN_ALWAYS)
 		return PEAL__SPIN_WOKEN;

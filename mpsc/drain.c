@@ -48,7 +48,7 @@ void peal__drain_tell(struct peal_consumer *consumer, struct peal__slot *slot)
 	}
 	/* Relaxed: mostly it tells that nobody waits; who begins to wait just
 	 * now is found when this is settled. */
-	if (__atomic_load_n(slot->space.arm, __ATOMIC_RELAXED) != 0)
+	if (peal__load(slot->space.arm, __ATOMIC_RELAXED) != 0)
 		settle(consumer, slot);
 }
 
@@ -220,6 +220,7 @@ void peal__drain_retire(struct peal_consumer *consumer, struct peal__slot *slot,
 	slot->evict_error = error;
 	slot->retired = true;
 	slot->tell_bytes = 0; /* every release is looked at */
+	consumer->draining_count -= slot->drain_end != UINT64_MAX;
 	slot->drain_end = slot->rx.head;
 	if (consumer->owner != NULL)
 		consumer->owner->closed(
@@ -300,9 +301,22 @@ static void begin_to_drain(struct peal_consumer *consumer,
 	                          ? slot->rx.head
 	                          : slot->rx.told + slot->rx.capacity_bytes;
 	slot->tell_bytes = 0; /* every release is looked at */
+	consumer->draining_count++;
 	if (slot == consumer->current)
 		consumer->hot.tell_bytes = 0;
 	peal__drain_check(consumer, slot);
+}
+
+void peal__drain_check_all(struct peal_consumer *consumer)
+{
+	for (uint32_t i = 0;
+	     i < consumer->slot_max && consumer->draining_count > 0; i++) {
+		struct peal__slot *slot = &consumer->slots[i];
+
+		if (slot->known && !slot->retired &&
+		    slot->drain_end != UINT64_MAX)
+			peal__drain_check(consumer, slot);
+	}
 }
 
 void peal__drain_take_changes(struct peal_consumer *consumer)

@@ -185,8 +185,7 @@ int peal__producer_lose(struct peal_producer *producer, int error)
 static bool has_closed(const struct peal_producer *producer)
 {
 	/* B10: pairs with B9 in peal_consumer_close(). */
-	uint64_t arm =
-		__atomic_load_n(producer->hot.bell.arm, __ATOMIC_ACQUIRE);
+	uint64_t arm = peal__load(producer->hot.bell.arm, __ATOMIC_ACQUIRE);
 
 	return (arm & PEAL_DOORBELL_MODE_MASK) == PEAL_DOORBELL_CLOSED;
 }

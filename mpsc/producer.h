@@ -47,6 +47,7 @@ struct peal_producer {
 	/* waiting for room */
 	struct peal_sleeper sleeper;
 	struct peal__spin spin;
+	uint64_t want; /* the position that makes room enough */
 
 	struct peal__connection connection;
 	struct peal__wish wish;               /* the name is ours */

@@ -19,13 +19,15 @@ static int interrupted(const struct peal_producer *producer)
 static bool has_room(void *object)
 {
 	const struct peal_producer *producer = object;
-	uint64_t want =
-		peal__read_once(&producer->connection.segment->space.want);
-	/* R8: pairs with R2 and R6; seq_cst because it is the second look. */
-	uint64_t released = __atomic_load_n(producer->hot.tx.released_word,
-	                                    __ATOMIC_SEQ_CST);
+	const struct peal_ring_tx *tx = &producer->hot.tx;
+	/* R8: pairs with R2 and R6; seq_cst because it is the second look. A
+	 * position that cannot be is not taken, as in peal__ring_make_room(),
+	 * or a lie would keep us awake. */
+	uint64_t released = peal__load(tx->released_word, __ATOMIC_SEQ_CST);
 
-	return (int64_t)(released - want) >= 0 || interrupted(producer) < 0;
+	return (released - tx->released <= tx->first - tx->released &&
+	        (int64_t)(released - producer->want) >= 0) ||
+	       interrupted(producer) < 0;
 }
 
 /* In fd mode the consumer rings with a byte on the socket. */
@@ -75,11 +77,13 @@ static int sleep_for_room(void *object, uint64_t deadline_ns)
 /* How far the consumer must have released before so much is free. */
 static void wish(struct peal_producer *producer, uint64_t frame_bytes)
 {
+	/* Ours is kept: what the server reads, it could also write. */
+	producer->want = producer->hot.tx.tail + frame_bytes +
+	                 PEAL_RING_SPARE_BYTES -
+	                 producer->hot.tx.capacity_bytes;
 	/* Relaxed: arming, B2, is what makes it count. */
 	peal__write_once(&producer->connection.segment->space.want,
-	                 producer->hot.tx.tail + frame_bytes +
-	                         PEAL_RING_SPARE_BYTES -
-	                         producer->hot.tx.capacity_bytes);
+	                 producer->want);
 }
 
 /* A sleep may have ended because the server did; a spin that goes on and on
@@ -112,7 +116,8 @@ int peal__producer_wait_for_room(struct peal_producer *producer, size_t bytes,
 		.object = producer,
 		.peer_cpu = &producer->connection.arm_page->cpu,
 	};
-	struct peal__spin_limit limit = {timeout_ns, 0, PEAL__PRODUCER_NET_NS};
+	struct peal__spin_limit limit = {timeout_ns, 0, PEAL__PRODUCER_NET_NS,
+	                                 false};
 	uint64_t frame_bytes = peal_ring_frame_bytes(bytes);
 	int result, error;
 

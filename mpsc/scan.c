@@ -65,7 +65,7 @@ static bool has_message(const struct peal__scan_entry *entry)
 {
 	/* R7: pairs with R3; the acquire that counts is R4. seq_cst because it
 	 * is also the second look. */
-	return __atomic_load_n(entry->commit, __ATOMIC_SEQ_CST) != 0;
+	return peal__load(entry->commit, __ATOMIC_SEQ_CST) != 0;
 }
 
 /* The next cold ring with a message, of this pass's share; it becomes hot. */

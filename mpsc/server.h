@@ -137,6 +137,7 @@ struct peal_consumer {
 	uint32_t drained_count; /* messages since the last wait */
 	uint32_t changes_seen;
 	uint32_t unsettled_count;
+	uint32_t draining_count; /* hung up, and not retired yet */
 	struct peal__scan scan;
 	struct peal_sleeper sleeper;
 	struct peal__spin spin;
@@ -308,6 +309,12 @@ void peal__drain_wake(struct peal__slot *slot);
 
 /* Of a slot that hung up or is retired: go on if nothing keeps it back. */
 void peal__drain_check(struct peal_consumer *consumer, struct peal__slot *slot);
+
+/*
+ * The same, of all that are being drained. Whoever still maps a ring can take
+ * back a message that was seen in it, and then no peek comes to its end.
+ */
+void peal__drain_check_all(struct peal_consumer *consumer);
 
 /*
  * Look at its ring no more, and let go of it when all views of it have been

@@ -16,6 +16,8 @@
 static void settle_before_sleep(struct peal_consumer *consumer)
 {
 	peal__drain_settle_all(consumer);
+	if (PEAL_UNLIKELY(consumer->draining_count > 0))
+		peal__drain_check_all(consumer);
 	if (consumer->owner != NULL)
 		consumer->owner->settle(consumer->owner->object);
 }
@@ -140,7 +142,7 @@ int peal_consumer_wait(struct peal_consumer *consumer, uint64_t timeout_ns)
 	                                                     : NULL,
 		.object = consumer,
 	};
-	struct peal__spin_limit limit = {timeout_ns, 0, SLEEP_MAX_NS};
+	struct peal__spin_limit limit = {timeout_ns, 0, SLEEP_MAX_NS, false};
 	int result;
 
 	if (peal__consumer_was_forked(consumer))

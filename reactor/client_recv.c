@@ -412,7 +412,7 @@ int peal_client_recv(struct peal_client *client, uint64_t timeout_ns,
                      struct peal_message *ret_answer)
 {
 	struct peal_producer *producer = client->producer;
-	struct peal__spin_limit limit = {timeout_ns, 0, 0};
+	struct peal__spin_limit limit = {timeout_ns, 0, 0, false};
 	int error, waited = 0;
 
 	if (peal__client_was_forked(client))

@@ -121,7 +121,7 @@ int peal_client_call(struct peal_client *client, const void *data, size_t bytes,
 	const struct outgoing outgoing = {PEAL__FRAME_REQUEST, bytes,
 	                                  deadline_ns,
 	                                  deadline_ns != PEAL__NEVER};
-	struct peal__spin_limit limit = {timeout_ns, deadline_ns, 0};
+	struct peal__spin_limit limit = {timeout_ns, deadline_ns, 0, false};
 	struct peal__waiter waiter = {0};
 	uint8_t *to;
 	int error;

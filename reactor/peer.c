@@ -190,7 +190,7 @@ bool peal__peer_can_flush(const struct peal__peer *peer)
 	/* R9: pairs with R2 and R6; seq_cst because it is the second look. A
 	 * position that cannot be is not taken, as in peal__ring_make_room(),
 	 * or a lie would keep us awake. */
-	released = __atomic_load_n(peer->tx.released_word, __ATOMIC_SEQ_CST);
+	released = peal__load(peer->tx.released_word, __ATOMIC_SEQ_CST);
 	return released - peer->tx.released <=
 	               peer->tx.first - peer->tx.released &&
 	       (int64_t)(released - peer->want) >= 0;

@@ -129,7 +129,8 @@ def second_owner_is_found():
             ('mpsc/bad.c', '#include <numa.h>'),
             ('reactor/bad.c', '#include <urcu/wfcqueue.h>'),
             ('mpsc/consumer.c', 'fd = accept4(listener, NULL, NULL, 0);'),
-            ('mpsc/bad.c', 'munmap(address, bytes);')):
+            ('mpsc/bad.c', 'munmap(address, bytes);'),
+            ('mpsc/bad.c', 'x = __atomic_load_n(&y, __ATOMIC_RELAXED);')):
         fails(tidy.check_owners, path, text + '\n', 'only')
 
 
@@ -164,7 +165,8 @@ def ordered_access_without_a_label_is_found():
                  '__atomic_compare_exchange_n(&x, &y, 1, 0, __ATOMIC_ACQ_REL,\n'
                  '__ATOMIC_RELAXED);',
                  '/* No label, but A1 is near. */\n'
-                 'x = __atomic_load_n(&y, __ATOMIC_SEQ_CST);'):
+                 'x = __atomic_load_n(&y, __ATOMIC_SEQ_CST);',
+                 'x = peal__load(&y, __ATOMIC_ACQUIRE);'):
         fails(tidy.check_labels, 'base/bad.c', text + '\n', 'label')
 
 

@@ -110,6 +110,27 @@ static inline void peal__prefetch_write(const void *address)
 #endif
 }
 
+/*
+ * The one load of a word that a peer can write, now or later: everything else
+ * goes by the copy. Built for fuzzing, the word may be another one as soon as
+ * it has been read, as if the peer had waited for just that; any other build
+ * has the load alone.
+ */
+#ifdef PEAL_FUZZ
+PEAL_BEGIN_DECLS
+void peal__fuzz_loaded(const void *word, size_t bytes);
+PEAL_END_DECLS
+#define peal__load(pointer, order)                                \
+	__extension__({                                           \
+		__typeof__(*(pointer)) peal__copy =               \
+			__atomic_load_n((pointer), (order));      \
+		peal__fuzz_loaded((pointer), sizeof(peal__copy)); \
+		peal__copy;                                       \
+	})
+#else
+#define peal__load(pointer, order) __atomic_load_n((pointer), (order))
+#endif
+
 #define PEAL_VERSION_MAJOR 0
 #define PEAL_VERSION_MINOR 1
 #define PEAL_VERSION_PATCH 0

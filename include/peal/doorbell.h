@@ -104,7 +104,7 @@ static inline uint64_t peal__doorbell_armed(const struct peal_ringer *ringer)
 	peal__announced();
 	/* B1: pairs with B2 and B9: whoever we find asleep armed before our
 	 * announcement, and whoever we do not find looks again after it. */
-	arm = __atomic_load_n(ringer->arm, __ATOMIC_SEQ_CST);
+	arm = peal__load(ringer->arm, __ATOMIC_SEQ_CST);
 	return arm != ringer->my_last ? arm : 0;
 }
 
@@ -142,7 +142,7 @@ static inline void peal_doorbell_look(struct peal_sleeper *sleeper)
 	/* B3: pairs with B4 in peal__doorbell_ring_armed() and with B5 in
 	 * peal_doorbell_notify() and with B8 in end_turn(): what was stored
 	 * before a bump is seen after it. */
-	sleeper->seen = __atomic_load_n(sleeper->seq, __ATOMIC_ACQUIRE);
+	sleeper->seen = peal__load(sleeper->seq, __ATOMIC_ACQUIRE);
 }
 
 /* Has somebody rung since the last look? */
@@ -150,7 +150,7 @@ static inline bool peal_doorbell_changed(const struct peal_sleeper *sleeper)
 {
 	/* B6: pairs with B4, B5 and B8; seq_cst because it is also half of the
 	 * second look that follows B2. */
-	return __atomic_load_n(sleeper->seq, __ATOMIC_SEQ_CST) != sleeper->seen;
+	return peal__load(sleeper->seq, __ATOMIC_SEQ_CST) != sleeper->seen;
 }
 
 /* From here on ringers ring. Look for work once more before sleeping. */

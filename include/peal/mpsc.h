@@ -404,7 +404,7 @@ peal__producer_claim(struct peal_producer *producer, size_t bytes,
 	/* Held is neither 0 nor marked: one comparison tells both. Relaxed: it
 	 * is a hint, which the slow half makes sure of. */
 	if (PEAL_LIKELY(!hot->is_broken &&
-	                __atomic_load_n(hot->lifeline, __ATOMIC_RELAXED) - 1 <
+	                peal__load(hot->lifeline, __ATOMIC_RELAXED) - 1 <
 	                        PEAL__LIFELINE_CUT - 1 &&
 	                peal_ring_claim(&hot->tx, bytes, kind, id, ret_data) ==
 	                        0)) {

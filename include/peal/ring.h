@@ -163,8 +163,7 @@ static inline bool peal__ring_make_room(struct peal_ring_tx *tx,
 	/* R1: pairs with R2 and R6: what the reader read there is
 	 * read before we write over it. seq_cst because it is also the second
 	 * look of a producer about to sleep. */
-	uint64_t released =
-		__atomic_load_n(tx->released_word, __ATOMIC_SEQ_CST);
+	uint64_t released = peal__load(tx->released_word, __ATOMIC_SEQ_CST);
 
 	/* A position that moves back or past what was published is a lie: it
 	 * is not taken, and the ring stays as full as it was. */
@@ -277,10 +276,10 @@ static inline uint32_t peal_ring_publish(struct peal_ring_tx *tx)
 static inline bool peal_ring_has_data(const struct peal_ring_rx *rx)
 {
 	/* R5: pairs with R3; seq_cst because it is the second look. */
-	return __atomic_load_n(&peal__ring_frame(rx->data, rx->capacity_bytes,
-	                                         rx->head)
-	                                ->commit,
-	                       __ATOMIC_SEQ_CST) != 0;
+	return peal__load(&peal__ring_frame(rx->data, rx->capacity_bytes,
+	                                    rx->head)
+	                           ->commit,
+	                  __ATOMIC_SEQ_CST) != 0;
 }
 
 /*
@@ -295,7 +294,7 @@ static inline int peal_ring_peek(struct peal_ring_rx *rx,
 	struct peal_frame *frame =
 		peal__ring_frame(rx->data, rx->capacity_bytes, rx->head);
 	/* R4: pairs with R3: the payload is there when the word is. */
-	uint32_t word = __atomic_load_n(&frame->commit, __ATOMIC_ACQUIRE);
+	uint32_t word = peal__load(&frame->commit, __ATOMIC_ACQUIRE);
 	uint64_t end;
 
 	if (word == 0)
@@ -311,8 +310,8 @@ static inline int peal_ring_peek(struct peal_ring_rx *rx,
 	ret_message->data = frame + 1;
 	ret_message->data_bytes = word - PEAL_RING_HEADER_BYTES;
 	/* Relaxed: R4 has acquired them; each is read once. */
-	ret_message->id = __atomic_load_n(&frame->id, __ATOMIC_RELAXED);
-	ret_message->kind = __atomic_load_n(&frame->kind, __ATOMIC_RELAXED);
+	ret_message->id = peal__load(&frame->id, __ATOMIC_RELAXED);
+	ret_message->kind = peal__load(&frame->kind, __ATOMIC_RELAXED);
 	ret_message->status = 0;
 	ret_message->peal__end = end;
 	rx->head = end;

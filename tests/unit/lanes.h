@@ -184,7 +184,7 @@ static inline void lane_sleep(struct lane_wait *wait)
 {
 	const struct peal__spin_look look = {
 		.soon = lane_has_work, .final = lane_has_work, .object = wait};
-	struct peal__spin_limit limit = {PEAL_FOREVER, 0, PEAL__NEVER};
+	struct peal__spin_limit limit = {PEAL_FOREVER, 0, PEAL__NEVER, false};
 
 	peal__spin_wait(&wait->spin, &wait->sleeper, &look, &limit);
 }

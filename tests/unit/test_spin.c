@@ -91,7 +91,7 @@ static void set_budget(uint64_t budget_ns)
 
 static int wait_for(uint64_t timeout_ns, uint64_t net_ns)
 {
-	struct peal__spin_limit limit = {timeout_ns, 0, net_ns};
+	struct peal__spin_limit limit = {timeout_ns, 0, net_ns, false};
 
 	return peal__spin_wait(&spin, &sleeper, &look, &limit);
 }
@@ -274,7 +274,7 @@ static void longest_single_sleep_is_no_timeout(void **state)
 
 static void deadline_is_kept_over_many_waits(void **state)
 {
-	struct peal__spin_limit limit = {50 * MS, 0, 5 * MS};
+	struct peal__spin_limit limit = {50 * MS, 0, 5 * MS, false};
 	uint64_t start_ns = now_ns();
 	int result;
 
@@ -291,6 +291,24 @@ static void deadline_is_kept_over_many_waits(void **state)
 }
 
 /* the budget ------------------------------------------------------------- */
+
+/* A peer can show work and take it back as often as it likes. */
+static void work_that_is_taken_back_does_not_outlast_the_deadline(void **state)
+{
+	struct peal__spin_limit limit = {30 * MS, 0, PEAL__NEVER, false};
+	uint64_t start_ns = now_ns();
+	int result;
+
+	(void)state;
+	do {
+		own.work_at_look = own.soon_count + 1;
+		result = peal__spin_wait(&spin, &sleeper, &look, &limit);
+		assert_true(now_ns() - start_ns < SOON_NS);
+	} while (result == PEAL__SPIN_WORK);
+	assert_int_equal(result, -ETIMEDOUT);
+	assert_true(now_ns() - start_ns >= 30 * MS);
+	assert_int_equal(own.sleep_count, 0);
+}
 
 static void budget_is_gone_after_eight_fruitless_spins(void **state)
 {
@@ -463,7 +481,7 @@ static void spin_never_looks_once_and_sleeps(void **state)
 
 static void spin_always_never_sleeps_but_obeys_the_timeout(void **state)
 {
-	struct peal__spin_limit limit = {30 * MS, 0, PEAL__NEVER};
+	struct peal__spin_limit limit = {30 * MS, 0, PEAL__NEVER, false};
 	uint64_t start_ns = now_ns();
 	int result;
 
@@ -574,6 +592,7 @@ int main(void)
 		TEST(timeout_of_nothing_looks_and_never_sleeps),
 		TEST(longest_single_sleep_is_no_timeout),
 		TEST(deadline_is_kept_over_many_waits),
+		TEST(work_that_is_taken_back_does_not_outlast_the_deadline),
 		TEST(budget_is_gone_after_eight_fruitless_spins),
 		TEST(spin_that_pays_starts_the_count_again),
 		TEST(short_sleep_brings_the_budget_back),

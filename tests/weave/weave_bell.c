@@ -79,7 +79,7 @@ static void sleep_at(struct bare *bare, bool (*look)(void *object))
 {
 	const struct peal__spin_look how = {
 		.soon = look, .final = look, .object = bare};
-	struct peal__spin_limit limit = {PEAL_FOREVER, 0, PEAL__NEVER};
+	struct peal__spin_limit limit = {PEAL_FOREVER, 0, PEAL__NEVER, false};
 
 	peal__spin_wait(&bare->spin, &bare->sleeper, &how, &limit);
 }

@@ -96,12 +96,18 @@ static void print_server(const struct peal_server_info *server)
 	print_line("consumer  slept %" PRIu64 " times", server->sleep_count);
 }
 
+/* A server may show any numbers; what they give need not fit into one. */
+static uint64_t in_number(double value)
+{
+	return value < (double)UINT64_MAX ? (uint64_t)value : UINT64_MAX;
+}
+
 static uint64_t fill_percent(const struct peal_slot_info *slot)
 {
 	if (slot->ring_bytes == 0)
 		return 0;
-	return (uint64_t)((double)slot->client_fill_bytes * 100 /
-	                  (double)slot->ring_bytes);
+	return in_number((double)slot->client_fill_bytes * 100 /
+	                 (double)slot->ring_bytes);
 }
 
 /* Messages a second of this slot since the look before, if it was there. */
@@ -118,10 +124,10 @@ static bool find_rate(const struct peal_slot_info *slot,
 		if (taken_ns <= before->taken_ns ||
 		    slot->message_count < old->message_count)
 			return false;
-		*ret_rate = (uint64_t)((double)(slot->message_count -
-		                                old->message_count) *
-		                       (double)NS_PER_S /
-		                       (double)(taken_ns - before->taken_ns));
+		*ret_rate = in_number(
+			(double)(slot->message_count - old->message_count) *
+			(double)NS_PER_S /
+			(double)(taken_ns - before->taken_ns));
 		return true;
 	}
 	return false;
