@@ -64,13 +64,14 @@ static uint64_t some_id(void)
 static int watch_socket(struct peal_client *client)
 {
 	struct epoll_event event = {.events = EPOLLIN | EPOLLRDHUP};
+	int saved_errno = errno, error = 0;
 
-	if (client->epoll.fd < 0)
-		return 0;
-	return epoll_ctl(client->epoll.fd, EPOLL_CTL_ADD,
-	                 client->producer->connection.socket.fd, &event) == 0
-	               ? 0
-	               : -errno;
+	if (client->epoll.fd >= 0 &&
+	    epoll_ctl(client->epoll.fd, EPOLL_CTL_ADD,
+	              client->producer->connection.socket.fd, &event) != 0)
+		error = -errno;
+	errno = saved_errno;
+	return error;
 }
 
 /* Before it is closed, and when it has nothing more to say. */
@@ -310,8 +311,14 @@ int peal__client_mend(struct peal_client *client, uint64_t timeout_ns)
 	error = peal__producer_attach_again(producer, timeout_ns);
 	if (error < 0)
 		return error;
+	/* A connection that no sleep would hear of is none. */
+	error = watch_socket(client);
+	if (error < 0) {
+		peal__producer_leave(producer);
+		return error;
+	}
 	take_connection(client);
-	return watch_socket(client);
+	return 0;
 }
 
 /* notes --------------------------------------------------------------------- */
