@@ -11,24 +11,28 @@
 #include "doorbell/futex.h"
 #include "doorbell/spin.h"
 
+#define RING_TRIES 4
+
 /*
  * One byte on the control socket. False if it has to be tried again.
  *
  * EAGAIN: bytes of ours are unread, so it polls readable already.
  * EPIPE, ECONNRESET: the sleeper has gone. Whoever watches the socket for that,
  *	admission or the producer, sees it hang up; there is nobody to wake.
- * Anything else (ENOMEM, ENOBUFS) says nothing of the sleeper: this arming
- *	counts as not rung, and the next announcement rings it.
+ * Anything else (ENOMEM, ENOBUFS) says nothing of the sleeper. It is tried a
+ *	few times, for there may be no other announcement; then this arming
+ *	counts as not rung, and the next one rings it.
  */
 static bool ring_socket(int fd)
 {
 	static const unsigned char wake = PEAL__DOORBELL_WAKE_BYTE;
 	int saved_errno = errno;
-	bool rung = fd < 0 ||
-	            send(fd, &wake, sizeof(wake),
-	                 MSG_DONTWAIT | MSG_NOSIGNAL) == sizeof(wake) ||
-	            errno == EAGAIN || errno == EPIPE || errno == ECONNRESET;
+	bool rung = fd < 0;
 
+	for (int tries = 0; !rung && tries < RING_TRIES; tries++)
+		rung = send(fd, &wake, sizeof(wake),
+		            MSG_DONTWAIT | MSG_NOSIGNAL) == sizeof(wake) ||
+		       errno == EAGAIN || errno == EPIPE || errno == ECONNRESET;
 	errno = saved_errno;
 	return rung;
 }

@@ -96,9 +96,11 @@ static void rest(struct peal__admission *admission, uint64_t resume_ns)
 
 static void resume(struct peal__admission *admission)
 {
-	if (admission->listening ||
-	    admission->seat_count == admission->seat_max)
+	if (admission->seat_count == admission->seat_max) {
+		/* A seat that becomes empty resumes it. */
+		admission->resume_ns = PEAL__NEVER;
 		return;
+	}
 	if (peal__admission_watch(admission, admission->listener.fd,
 	                          PEAL__EVENT_LISTENER, NULL) == 0) {
 		admission->listening = true;
@@ -131,7 +133,6 @@ static void accept_some(struct peal__admission *admission)
 		int error;
 
 		if (admission->seat_count == admission->seat_max) {
-			/* A seat that becomes empty resumes it. */
 			rest(admission, PEAL__NEVER);
 			return;
 		}
@@ -195,9 +196,11 @@ static uint64_t expire(struct peal__admission *admission)
 		else if (seat->deadline_ns < next_ns)
 			next_ns = seat->deadline_ns;
 	}
-	if (admission->resume_ns != 0 && admission->resume_ns <= now_ns)
+	if (!admission->listening && (admission->resume_ns <= now_ns ||
+	                              admission->resume_ns == PEAL__NEVER))
 		resume(admission);
-	else if (admission->resume_ns != 0 && admission->resume_ns < next_ns)
+	/* Also when that was in vain: nothing else would try it again. */
+	if (!admission->listening && admission->resume_ns < next_ns)
 		next_ns = admission->resume_ns;
 	return next_ns;
 }
@@ -275,8 +278,6 @@ int peal__admission_run(struct peal__admission *admission, int timeout_ms)
 	 * silent are late. */
 	if (count < EVENTS_AT_ONCE || ++admission->full_runs % 8 == 0)
 		set_timer(admission, expire(admission));
-	if (!admission->listening && admission->resume_ns == PEAL__NEVER)
-		resume(admission);
 	errno = saved_errno;
 	return count < 0 ? 0 : count;
 }

@@ -115,13 +115,15 @@ int peal__consumer_open(const struct peal_consumer_options *known,
                         const struct peal__owner *owner,
                         struct peal_consumer **ret_consumer)
 {
-	struct peal_consumer *consumer = allocate(known, owner);
 	int saved_errno = errno, error;
+	struct peal_consumer *consumer = allocate(known, owner);
 
-	if (consumer == NULL)
+	if (consumer == NULL) {
+		errno = saved_errno;
 		return peal__fail(known->ret_failure, -ENOMEM,
 		                  "not enough memory for %u slots",
 		                  known->producer_max);
+	}
 	/* Before there is a thread that tells the owner to stop. */
 	*ret_consumer = consumer;
 	error = open_consumer(known, consumer);

@@ -123,8 +123,8 @@ int peal__producer_open(const struct peal_producer_options *known,
                         const struct peal__wish *wish, uint64_t timeout_ns,
                         struct peal_producer **ret_producer)
 {
-	struct peal_producer *producer = calloc(1, sizeof(*producer));
 	int saved_errno = errno, error;
+	struct peal_producer *producer = calloc(1, sizeof(*producer));
 
 	if (producer != NULL)
 		producer->wish = *wish;
@@ -273,6 +273,14 @@ int peal__producer_attach_again(struct peal_producer *producer,
 	take_connection(producer);
 	producer->stats.reconnect_count++;
 	return 0;
+}
+
+void peal__producer_leave(struct peal_producer *producer)
+{
+	peal__producer_lose(producer, -ECONNRESET);
+	producer->told = true;
+	producer->stats.reconnect_count--;
+	peal__connection_close(&producer->connection, true, false);
 }
 
 /* After a loss the first call tells it; with reconnect the next one mends it. */

@@ -108,6 +108,10 @@ int peal__producer_open(const struct peal_producer_options *known,
 int peal__producer_attach_again(struct peal_producer *producer,
                                 uint64_t timeout_ns);
 
+/* What it has just attached to is of no use to its owner: say good-bye, and be
+ * where a failed attempt would have left us. */
+void peal__producer_leave(struct peal_producer *producer);
+
 /* The connection is over because of @error, which is returned. */
 int peal__producer_lose(struct peal_producer *producer, int error);
 

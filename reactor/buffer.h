@@ -17,6 +17,8 @@
 #include <stdint.h>
 #include <stdlib.h>
 
+#include "base/memory.h"
+
 #define PEAL__BUFFER_KEEP_BYTES ((size_t)64 << 10)
 
 struct peal__buffer {
@@ -36,7 +38,7 @@ static inline int peal__buffer_reserve(struct peal__buffer *buffer,
 	while (capacity_bytes < bytes)
 		if (__builtin_mul_overflow(capacity_bytes, 2, &capacity_bytes))
 			return -ENOMEM;
-	data = malloc(capacity_bytes);
+	data = peal__malloc(capacity_bytes);
 	if (data == NULL)
 		return -ENOMEM;
 	free(buffer->data);

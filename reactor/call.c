@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/memory.h"
 #include "reactor/reactor.h"
 
 #define ERRNO_MAX 4095
@@ -24,7 +25,8 @@ struct peal__call {
 /* A copy of @data behind the node, to be freed when it was sent. */
 static struct peal__outgoing *copy_of(const void *data, size_t bytes)
 {
-	struct peal__outgoing *outgoing = malloc(sizeof(*outgoing) + bytes);
+	struct peal__outgoing *outgoing =
+		peal__malloc(sizeof(*outgoing) + bytes);
 
 	if (outgoing == NULL)
 		return NULL;
@@ -136,7 +138,7 @@ int peal_reactor_call(struct peal_reactor *reactor, struct peal_peer id,
 
 	if (error < 0)
 		return error;
-	call = malloc(sizeof(*call));
+	call = peal__malloc(sizeof(*call));
 	if (call == NULL)
 		return -ENOMEM;
 	if (++reactor->call_id == 0)

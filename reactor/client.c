@@ -64,13 +64,14 @@ static uint64_t some_id(void)
 static int watch_socket(struct peal_client *client)
 {
 	struct epoll_event event = {.events = EPOLLIN | EPOLLRDHUP};
+	int saved_errno = errno, error = 0;
 
-	if (client->epoll.fd < 0)
-		return 0;
-	return epoll_ctl(client->epoll.fd, EPOLL_CTL_ADD,
-	                 client->producer->connection.socket.fd, &event) == 0
-	               ? 0
-	               : -errno;
+	if (client->epoll.fd >= 0 &&
+	    epoll_ctl(client->epoll.fd, EPOLL_CTL_ADD,
+	              client->producer->connection.socket.fd, &event) != 0)
+		error = -errno;
+	errno = saved_errno;
+	return error;
 }
 
 /* Before it is closed, and when it has nothing more to say. */
@@ -290,28 +291,10 @@ static int save_answers(struct peal_client *client)
 	return error == -ENOMEM ? error : 0;
 }
 
-/* A connection that nothing polls would wait for ever in an event loop: it is
- * let go again, and the next call makes another one. @lost is why there was
- * none before. */
-static int watch_or_let_go(struct peal_client *client, int lost)
-{
-	struct peal_producer *producer = client->producer;
-	int saved_errno = errno;
-	int error = watch_socket(client);
-
-	errno = saved_errno;
-	if (error == 0)
-		return 0;
-	producer->told = true;
-	peal__producer_lose(producer, lost);
-	peal__connection_close(&producer->connection, true, false);
-	return error;
-}
-
 int peal__client_mend(struct peal_client *client, uint64_t timeout_ns)
 {
 	struct peal_producer *producer = client->producer;
-	int error, lost = producer->lost;
+	int error;
 
 	if (peal__client_was_forked(client))
 		return -ESTALE;
@@ -327,10 +310,14 @@ int peal__client_mend(struct peal_client *client, uint64_t timeout_ns)
 	shut_door(client);
 	PEAL__HOOK("client: about to attach again");
 	error = peal__producer_attach_again(producer, timeout_ns);
-	if (error == 0)
-		error = watch_or_let_go(client, lost);
 	if (error < 0)
 		return error;
+	/* A connection that no sleep would hear of is none. */
+	error = watch_socket(client);
+	if (error < 0) {
+		peal__producer_leave(producer);
+		return error;
+	}
 	take_connection(client);
 	return 0;
 }

@@ -105,6 +105,7 @@ int peal_reactor_open(const struct peal_reactor_options *options,
 	struct peal_reactor_options known = PEAL_REACTOR_OPTIONS_INIT;
 	struct peal_consumer_options door;
 	struct peal_reactor *reactor;
+	int saved_errno = errno;
 	int error = peal__reactor_options_check(options, &known, &door);
 
 	if (error < 0)
@@ -113,13 +114,14 @@ int peal_reactor_open(const struct peal_reactor_options *options,
 		return peal__fail(known.ret_failure, -EINVAL,
 		                  "ret_reactor is NULL");
 	reactor = allocate(&known);
+	if (reactor != NULL && known.worker_count > 0)
+		error = peal__workers_open(known.worker_count,
+		                           &reactor->workers);
+	errno = saved_errno;
 	if (reactor == NULL)
 		return peal__fail(known.ret_failure, -ENOMEM,
 		                  "not enough memory for %u clients",
 		                  known.client_max);
-	if (known.worker_count > 0)
-		error = peal__workers_open(known.worker_count,
-		                           &reactor->workers);
 	if (error < 0)
 		peal__fail(known.ret_failure, error,
 		           "cannot start %u workers: %s", known.worker_count,

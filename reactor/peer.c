@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/hooks.h"
+#include "base/memory.h"
 #include "reactor/reactor.h"
 
 /* No position is as far away as this: the client is not to ring for room. */
@@ -287,7 +288,7 @@ void peal__peer_opened(void *object, struct peal__slot *slot)
 
 	/* Kept for the next one in this slot. */
 	if (is_ordered && stash == NULL)
-		stash = calloc(reactor->stash_count, sizeof(*stash));
+		stash = peal__calloc(reactor->stash_count, sizeof(*stash));
 	*peer = (struct peal__peer){
 		.reactor = reactor,
 		.slot = slot,

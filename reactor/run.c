@@ -4,6 +4,7 @@
 
 #include "base/cpu.h"
 #include "base/hooks.h"
+#include "base/memory.h"
 #include "reactor/reactor.h"
 
 #define COMPLETIONS_AT_ONCE 256
@@ -152,7 +153,7 @@ int peal_reactor_post(struct peal_reactor *reactor, void (*run)(void *arg),
 	if (peal__read_once(&reactor->is_over) ||
 	    peal__read_once(&reactor->is_closing))
 		return -ESHUTDOWN;
-	post = malloc(sizeof(*post));
+	post = peal__malloc(sizeof(*post));
 	if (post == NULL)
 		return -ENOMEM;
 	*post = (struct post){

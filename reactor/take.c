@@ -16,6 +16,7 @@
 
 #include "base/cpu.h"
 #include "base/hooks.h"
+#include "base/memory.h"
 #include "reactor/reactor.h"
 
 #define TAKE_MAX 256 /* requests before completions have their turn */
@@ -33,7 +34,7 @@ static bool has_free(struct peal_reactor *reactor)
 
 	if (reactor->free_list != NULL)
 		return true;
-	running = calloc(1, sizeof(*running));
+	running = peal__calloc(1, sizeof(*running));
 	if (running == NULL)
 		return false; /* those in flight will come back */
 	running->reactor = reactor;

@@ -1,0 +1,277 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Walks an operation: its first call fails, its second, its third, until it is
+ * through without having met one.
+ *
+ *	for each list of errors, for N = 1, 2, 3 ...
+ *	  prepare --> run, the N-th call fails --> undo     is nothing left?
+ *	  and if that came to an error:
+ *	  prepare --> run, nothing fails       --> undo     does it work again?
+ *
+ * What a step may come to: a result that is that call's very error, as -errno
+ * and with its sentence, or one of those that the operation lists; or success,
+ * when it can do without. EINTR is never told. errno is left alone.
+ */
+#ifndef PEAL_TESTS_FAULT_WALK_H
+#define PEAL_TESTS_FAULT_WALK_H
+
+#include "tests/scene.h"
+
+#include "tests/fault/fault.h"
+
+#define WALK_STEPS_MAX 2000
+#define WALK_SLACK 3 /* other threads do not make the same calls every time */
+#define WALK_HANG_S 30
+#define WALK_SETTLE_NS (10 * SCENE_S)
+#define WALK_LATE_MIN_NS (900 * SCENE_MS) /* a handshake has a second */
+#define WALK_LATE_MAX_NS (5 * SCENE_S)
+#define WALK_LATE_MAX 3
+#define WALK_ERRNO 4711
+#define WALK_DID_NOT_END (-10000) /* a result that nothing allows */
+
+/* What this call's failure may come to besides itself. */
+struct walk_exception {
+	const char *call; /* NULL: any */
+	int error;        /* that was met; 0: any */
+	int result;
+};
+
+struct operation {
+	const char *name;
+	enum fault_whose whose;
+	bool has_sentence; /* takes a struct peal_failure */
+	bool never_fails;
+	const struct walk_exception *exceptions; /* until one with result 0 */
+
+	/* What is not to fail, before and after. @result is that of run, and
+	 * undo sees that what there is does its work; 0, or -1 with a word. */
+	int (*prepare)(void);
+	int (*run)(struct peal_failure *failure);
+	int (*undo)(int result);
+};
+
+struct walk_held {
+	uint32_t fds, threads;
+	int64_t allocations, mapped_bytes;
+};
+
+static struct {
+	const struct operation *operation;
+	int pass;
+	uint32_t number;
+	uint32_t struck_count, told_count, fault_count, late_count;
+} walk;
+
+/* What was struck last, for undo. */
+static struct fault walk_fault;
+
+/* What an operation noticed, for the line that tells of it. */
+static char walk_word[200];
+
+#define walk_say(...) scene_fault(walk_word, sizeof(walk_word), __VA_ARGS__)
+
+static inline struct walk_held walk_held(void)
+{
+	return (struct walk_held){
+		.fds = scene_count_entries("/proc/self/fd"),
+		.threads = scene_count_entries("/proc/self/task"),
+		.allocations = fault_live_allocations(),
+		.mapped_bytes = fault_mapped_bytes(),
+	};
+}
+
+static inline bool walk_is_same(const struct walk_held *a,
+                                const struct walk_held *b)
+{
+	return a->fds == b->fds && a->threads == b->threads &&
+	       a->allocations == b->allocations &&
+	       a->mapped_bytes == b->mapped_bytes;
+}
+
+/* A server lets go a moment after its client has left. */
+static inline bool walk_settle(const struct walk_held *base,
+                               struct walk_held *ret_held)
+{
+	uint64_t end_ns = scene_now_ns() + WALK_SETTLE_NS;
+
+	for (;;) {
+		*ret_held = walk_held();
+		if (walk_is_same(base, ret_held))
+			return true;
+		if (scene_now_ns() > end_ns)
+			return false;
+		scene_sleep_ns(50 * SCENE_US);
+	}
+}
+
+static inline void walk_hangs(int signal_number)
+{
+	struct fault fault = fault_look();
+	char line[300];
+	int bytes = snprintf(line, sizeof(line),
+	                     "fault: HANGS: %s, pass %d, place %u: %s, %s\n",
+	                     walk.operation->name, walk.pass, walk.number,
+	                     fault.name != NULL ? fault.name : "not struck",
+	                     fault.name != NULL ? strerror(fault.error) : "");
+
+	(void)signal_number;
+	if (write(STDERR_FILENO, line, (size_t)bytes) < 0)
+		_exit(98);
+	_exit(99);
+}
+
+static inline void __attribute__((format(printf, 2, 3)))
+walk_wrong(const struct fault *fault, const char *format, ...)
+{
+	va_list arguments;
+
+	if (++walk.fault_count > 40)
+		return;
+	print_message("fault: %s, pass %d, place %u (%s: %s): ",
+	              walk.operation->name, walk.pass, walk.number,
+	              fault->name != NULL ? fault->name : "none",
+	              fault->name != NULL ? strerror(fault->error) : "");
+	va_start(arguments, format);
+	vprint_message(format, arguments);
+	va_end(arguments);
+	print_message("\n");
+}
+
+static inline bool walk_is_allowed(const struct fault *fault, int result)
+{
+	const struct walk_exception *other = walk.operation->exceptions;
+
+	if (fault_has(fault, -result) && result != -EINTR)
+		return true;
+	for (; other != NULL && other->result != 0; other++)
+		if (other->result == result &&
+		    (other->call == NULL ||
+		     strcmp(other->call, fault->name) == 0) &&
+		    (other->error == 0 || fault_has(fault, other->error)))
+			return true;
+	return false;
+}
+
+/* Somebody was not let run for so long that he was too late: it happens on a
+ * busy machine, but not time and again. */
+static inline bool walk_is_late(int result, uint64_t took_ns)
+{
+	return (result == -ETIMEDOUT || result == -ECONNRESET) &&
+	       took_ns > WALK_LATE_MIN_NS && took_ns < WALK_LATE_MAX_NS &&
+	       walk.late_count++ < WALK_LATE_MAX;
+}
+
+static inline void walk_judge(const struct fault *fault, int result,
+                              const struct peal_failure *failure, int error,
+                              uint64_t took_ns)
+{
+	const struct operation *operation = walk.operation;
+
+	if (error != WALK_ERRNO)
+		walk_wrong(fault, "errno was changed to %d", error);
+	if (result >= 0 || walk_is_late(result, took_ns))
+		return;
+	walk.told_count++;
+	if (fault->name == NULL)
+		walk_wrong(fault, "%d, and nothing was struck", result);
+	else if (operation->never_fails || !walk_is_allowed(fault, result))
+		walk_wrong(fault, "it came to %d (%s)", result, failure->text);
+	if (operation->has_sentence &&
+	    (failure->code != result || failure->text[0] == '\0'))
+		walk_wrong(fault, "%d, and the sentence is %d: '%s'", result,
+		           failure->code, failure->text);
+}
+
+/* One run; was anything struck? */
+static inline bool walk_once(const struct walk_held *base, bool is_struck)
+{
+	const struct operation *operation = walk.operation;
+	struct peal_failure failure = {0};
+	struct fault fault = {0};
+	struct walk_held held;
+	uint64_t start_ns;
+	int result, error;
+
+	alarm(WALK_HANG_S);
+	walk_word[0] = '\0';
+	if (operation->prepare != NULL && operation->prepare() != 0)
+		walk_wrong(&fault, "it could not be prepared: %s", walk_word);
+	if (is_struck)
+		fault_arm(operation->whose, walk.number, walk.pass);
+	start_ns = scene_now_ns();
+	errno = WALK_ERRNO;
+	result = operation->run(&failure);
+	error = errno;
+	if (is_struck)
+		fault = fault_disarm();
+	walk_fault = fault;
+	walk_judge(&fault, result, &failure, error, scene_now_ns() - start_ns);
+	walk.struck_count += fault.name != NULL;
+	if (operation->undo != NULL && operation->undo(result) != 0)
+		walk_wrong(&fault, "afterwards: %s", walk_word);
+	if (base != NULL && !walk_settle(base, &held))
+		walk_wrong(&fault,
+		           "left behind: %d descriptors, %d threads, %lld "
+		           "allocations, %lld mapped bytes",
+		           (int)(held.fds - base->fds),
+		           (int)(held.threads - base->threads),
+		           (long long)(held.allocations - base->allocations),
+		           (long long)(held.mapped_bytes - base->mapped_bytes));
+	return fault.name != NULL;
+}
+
+static inline void walk_pass(int pass)
+{
+	struct walk_held base = walk_held();
+	uint32_t missed = 0;
+
+	walk.pass = pass;
+	for (walk.number = 1; walk.number < WALK_STEPS_MAX; walk.number++) {
+		uint32_t before = walk.fault_count;
+		uint32_t told = walk.told_count;
+		bool was_struck = walk_once(&base, true);
+
+		/* What could do without has been used already. */
+		if (walk.told_count != told)
+			walk_once(&base, false);
+		if (walk.fault_count != before)
+			base = walk_held(); /* what is lost stays lost */
+		missed = was_struck ? 0 : missed + 1;
+		if (missed ==
+		    (walk.operation->whose == FAULT_MINE ? 1 : WALK_SLACK))
+			return;
+	}
+	walk_wrong(&(struct fault){0}, "it has no end");
+}
+
+static inline void
+every_place_that_fails_is_told_and_leaves_nothing(void **state)
+{
+	uint64_t start_ns = scene_now_ns();
+
+	memset(&walk, 0, sizeof(walk));
+	walk.operation = *state;
+	signal(SIGALRM, walk_hangs);
+	/* Twice: what is made once and kept is no leak. */
+	for (int i = 0; i < 2; i++)
+		walk_once(NULL, false);
+	scene_sleep_ns(5 * SCENE_MS);
+	for (int pass = 0; pass < FAULT_PASSES; pass++)
+		walk_pass(pass);
+	alarm(0);
+	print_message("fault: %-28s %5u places failed, %5u told an error, "
+	              "%4.1f s\n",
+	              walk.operation->name, walk.struck_count, walk.told_count,
+	              (double)(scene_now_ns() - start_ns) / 1e9);
+	assert_int_equal(walk.fault_count, 0);
+	assert_true(walk.struck_count > 0);
+}
+
+#define WALK(operation)                                                    \
+	{                                                                  \
+		(operation)->name,                                         \
+			every_place_that_fails_is_told_and_leaves_nothing, \
+			NULL, NULL, (void *)(uintptr_t)(operation)         \
+	}
+
+#endif
