@@ -77,10 +77,10 @@ struct peal__peer {
 	uint64_t want; /* the position at which the first of them fits */
 
 	uint32_t in_flight;
+	uint32_t stashed_count;
 	uint64_t next_sequence; /* of the next request */
 	uint64_t next_answer;   /* sequence of what is sent next */
 	struct peal__running **stash;
-	uint32_t stashed_count;
 	struct peal__call *calls;
 	uint64_t owed_count; /* answers to them that may still come, if late */
 

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import harness
@@ -300,8 +300,9 @@ class Run:
                               (sorted(paired, key=key), PAIRED_AT_ONCE),
                               (alone, 1)):
             with ThreadPoolExecutor(at_once) as pool:
-                for result in pool.map(lambda test: harness.run(test, *around),
-                                       some):
+                for done in as_completed([pool.submit(harness.run, test, *around)
+                                          for test in some]):
+                    result = done.result()
                     self.report.begin(result.test)
                     self.report.end(variant.name, result)
 
