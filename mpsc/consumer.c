@@ -15,6 +15,7 @@
 #include "mpsc/server.h"
 
 #define DOOR_NS (100 * PEAL__NS_PER_US)
+#define SHOW_NS (1 * PEAL__NS_PER_MS)
 
 /* The memory of one that has no regions and no admission. */
 static void free_consumer(struct peal_consumer *consumer)
@@ -42,6 +43,7 @@ allocate(const struct peal_consumer_options *options,
 		.wait_mode = options->wait_mode,
 		.notify_fd = -1,
 		.door_ticks = peal__ns_to_ticks(DOOR_NS),
+		.show_ticks = peal__ns_to_ticks(SHOW_NS),
 	};
 	peal__drain_forget_turn(consumer);
 	consumer->slots = calloc(consumer->slot_max, sizeof(*consumer->slots));

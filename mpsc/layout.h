@@ -25,6 +25,9 @@
 #include <stdint.h>
 
 #define PEAL__LAYOUT_VERSION 1
+/* Of the status region: a later one appends to the server's part and to the slots,
+ * whose sizes the region tells. */
+#define PEAL__STATUS_MINOR 1
 #define PEAL__LINE 64
 
 #define PEAL__ARM_MAGIC UINT64_C(0x31304d5241414550)     /* "PEAARM01" */
@@ -141,6 +144,9 @@ struct peal__status_server {
 	uint32_t state;                 /* PEAL__STATUS_OPEN, ... */
 	_Alignas(8) uint64_t opened_ns; /* CLOCK_MONOTONIC, all of them */
 	char name[72];
+	uint32_t minor;
+	uint32_t role;         /* PEAL__ROLE_CLIENT: it is a reactor */
+	uint32_t server_bytes; /* of this struct: there the slots begin */
 
 	/* 128: written by admission */
 	_Alignas(PEAL__LINE) uint64_t looked_ns;
@@ -156,15 +162,33 @@ struct peal__status_server {
 	_Alignas(8) uint64_t past_payload_bytes;
 	_Alignas(8) uint64_t dropped_bytes;
 	_Alignas(8) uint64_t sleep_count;
+
+	/* 256: written by a reactor's thread in its pauses */
+	_Alignas(PEAL__LINE) uint64_t shown_ns; /* 0: never yet */
+	_Alignas(8) uint64_t answered_count;
+	_Alignas(8) uint64_t failed_count;
+	_Alignas(8) uint64_t dropped_count;
+	_Alignas(8) uint64_t mean_handler_ns; /* 0: not measured */
+	uint32_t worker_count;
+	uint32_t busy_count;    /* of these, or about to be */
+	uint32_t running_count; /* requests */
+	uint32_t is_paused;     /* as many as may be */
 };
 PEAL__AT(peal__status_server, slot_max, 12);
 PEAL__AT(peal__status_server, state, 28);
 PEAL__AT(peal__status_server, opened_ns, 32);
 PEAL__AT(peal__status_server, name, 40);
+PEAL__AT(peal__status_server, minor, 112);
+PEAL__AT(peal__status_server, role, 116);
+PEAL__AT(peal__status_server, server_bytes, 120);
 PEAL__AT(peal__status_server, looked_ns, 128);
 PEAL__AT(peal__status_server, client_count, 176);
 PEAL__AT(peal__status_server, past_message_count, 192);
-_Static_assert(sizeof(struct peal__status_server) == 256, "format");
+PEAL__AT(peal__status_server, shown_ns, 256);
+PEAL__AT(peal__status_server, mean_handler_ns, 288);
+PEAL__AT(peal__status_server, worker_count, 296);
+PEAL__AT(peal__status_server, is_paused, 308);
+_Static_assert(sizeof(struct peal__status_server) == 320, "format");
 
 enum {
 	PEAL__STATUS_SLOT_FREE,
@@ -192,13 +216,25 @@ struct peal__status_slot {
 	_Alignas(PEAL__LINE) uint64_t client_fill_bytes;
 	_Alignas(8) uint64_t client_full_count;
 	_Alignas(8) uint64_t client_blocked_ns;
+
+	/* 192: written by a reactor's thread in its pauses */
+	_Alignas(PEAL__LINE) uint64_t oldest_ns; /* taken, and open; 0: none */
+	_Alignas(8) uint64_t queued_bytes;
+	uint32_t running_count; /* requests */
+	uint32_t queued_count;  /* answers, pushes and calls */
+	uint32_t parked;        /* PEAL_PARKED_CAP | ... */
+	uint32_t turn;          /* PEAL_TURN_FREE, ... */
 };
 PEAL__AT(peal__status_slot, ring_bytes, 24);
 PEAL__AT(peal__status_slot, attached_ns, 32);
 PEAL__AT(peal__status_slot, message_count, 64);
 PEAL__AT(peal__status_slot, active_ns, 80);
 PEAL__AT(peal__status_slot, client_fill_bytes, 128);
-_Static_assert(sizeof(struct peal__status_slot) == 192, "format");
+PEAL__AT(peal__status_slot, oldest_ns, 192);
+PEAL__AT(peal__status_slot, running_count, 208);
+PEAL__AT(peal__status_slot, parked, 216);
+PEAL__AT(peal__status_slot, turn, 220);
+_Static_assert(sizeof(struct peal__status_slot) == 256, "format");
 
 static inline size_t peal__status_bytes(uint32_t slot_max)
 {

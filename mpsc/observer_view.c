@@ -9,9 +9,24 @@
 
 #include "base/clock.h"
 #include "base/read.h"
+#include "mpsc/wire.h"
 
 #define ROW_TRIES 8
 #define SLOT_MAX 4096
+#define PART_BYTES_MAX 4096 /* of the server's part, and of a slot */
+
+/* A part may have been appended to by a later version, in whole lines. */
+static bool is_part(uint32_t bytes, size_t least_bytes)
+{
+	return bytes >= least_bytes && bytes <= PART_BYTES_MAX &&
+	       bytes % PEAL__LINE == 0;
+}
+
+static uint64_t bytes_of(const struct peal__status_server *header)
+{
+	return header->server_bytes +
+	       (uint64_t)header->slot_max * header->slot_bytes;
+}
 
 /*
  * What is written once is read once, into private memory, and only the copy is
@@ -36,9 +51,10 @@ static int check_header(int fd, uint64_t status_bytes,
 	if (header.version != PEAL__LAYOUT_VERSION)
 		return -EPROTONOSUPPORT;
 	if (header.slot_max < 1 || header.slot_max > SLOT_MAX ||
-	    header.slot_bytes != sizeof(struct peal__status_slot) ||
+	    !is_part(header.slot_bytes, sizeof(struct peal__status_slot)) ||
+	    !is_part(header.server_bytes, sizeof(header)) ||
 	    memchr(header.name, '\0', sizeof(header.name)) == NULL ||
-	    peal_shm_check(fd, peal__status_bytes(header.slot_max)) != 0)
+	    peal_shm_check(fd, bytes_of(&header)) != 0)
 		return -EPROTO;
 	*ret_header = header;
 	return 0;
@@ -54,15 +70,18 @@ int peal__view_open(int fd, uint64_t status_bytes, struct peal__view *ret_view)
 
 	if (error != 0)
 		return error;
-	span.bytes = (peal__status_bytes(header.slot_max) + page_bytes - 1) /
-	             page_bytes * page_bytes;
+	span.bytes =
+		(bytes_of(&header) + page_bytes - 1) / page_bytes * page_bytes;
 	error = peal_shm_map(fd, &span, 1, PEAL_SHM_MAP_DONT_FORK,
 	                     &view.mapping);
 	if (error != 0)
 		return error == -ENOMEM ? error : -EPROTO;
 	view.server = view.mapping.address;
-	view.slots = (const struct peal__status_slot *)(view.server + 1);
+	view.slots = (const unsigned char *)view.mapping.address +
+	             header.server_bytes;
+	view.slot_bytes = header.slot_bytes;
 	view.slot_max = header.slot_max;
+	view.role = header.role;
 	view.opened_ns = header.opened_ns;
 	memcpy(view.name, header.name, sizeof(view.name));
 	*ret_view = view;
@@ -79,6 +98,14 @@ bool peal__view_is_closed(const struct peal__view *view)
 	return peal__read_once(&view->server->state) == PEAL__STATUS_CLOSED;
 }
 
+static const struct peal__status_slot *row_at(const struct peal__view *view,
+                                              uint32_t slot_index)
+{
+	return (const struct peal__status_slot
+	                *)(const void *)(view->slots +
+	                                 (size_t)slot_index * view->slot_bytes);
+}
+
 static uint64_t since(uint64_t now_ns, uint64_t then_ns)
 {
 	return then_ns < now_ns ? now_ns - then_ns : 0;
@@ -93,13 +120,31 @@ static void sum_messages(const struct peal__view *view,
 	info->payload_bytes =
 		peal__read_once(&view->server->past_payload_bytes);
 	for (uint32_t i = 0; i < view->slot_max; i++) {
-		const struct peal__status_slot *row = &view->slots[i];
+		const struct peal__status_slot *row = row_at(view, i);
 
 		if (peal__read_once(&row->state) == PEAL__STATUS_SLOT_FREE)
 			continue;
 		info->message_count += peal__read_once(&row->message_count);
 		info->payload_bytes += peal__read_once(&row->payload_bytes);
 	}
+}
+
+static void read_reactor(const struct peal__status_server *server,
+                         uint64_t now_ns, struct peal_server_info *info)
+{
+	uint64_t shown_ns = peal__read_once(&server->shown_ns);
+
+	info->is_reactor = 1;
+	info->worker_count = peal__read_once(&server->worker_count);
+	info->busy_count = peal__read_once(&server->busy_count);
+	info->is_paused = peal__read_once(&server->is_paused);
+	info->running_count = peal__read_once(&server->running_count);
+	info->answered_count = peal__read_once(&server->answered_count);
+	info->failed_count = peal__read_once(&server->failed_count);
+	info->dropped_count = peal__read_once(&server->dropped_count);
+	info->mean_handler_ns = peal__read_once(&server->mean_handler_ns);
+	info->shown_ns = shown_ns == 0 ? PEAL_NEVER_LOOKED
+	                               : since(now_ns, shown_ns);
 }
 
 void peal__view_server(const struct peal__view *view,
@@ -123,12 +168,14 @@ void peal__view_server(const struct peal__view *view,
 	info->dropped_bytes = peal__read_once(&server->dropped_bytes);
 	info->sleep_count = peal__read_once(&server->sleep_count);
 	sum_messages(view, info);
+	if (view->role == PEAL__ROLE_CLIENT)
+		read_reactor(server, now_ns, info);
 }
 
 /* Every word of a row, each read once. */
 static struct peal_slot_info read_row(const struct peal__status_slot *row)
 {
-	uint64_t now_ns = peal__clock_ns(), active_ns, attached_ns;
+	uint64_t now_ns = peal__clock_ns(), active_ns, attached_ns, oldest_ns;
 	struct peal_slot_info info = {0};
 
 	info.generation = peal__read_once(&row->generation);
@@ -144,6 +191,13 @@ static struct peal_slot_info read_row(const struct peal__status_slot *row)
 	info.client_fill_bytes = peal__read_once(&row->client_fill_bytes);
 	info.client_full_count = peal__read_once(&row->client_full_count);
 	info.client_blocked_ns = peal__read_once(&row->client_blocked_ns);
+	oldest_ns = peal__read_once(&row->oldest_ns);
+	info.oldest_ns = oldest_ns == 0 ? 0 : since(now_ns, oldest_ns);
+	info.queued_bytes = peal__read_once(&row->queued_bytes);
+	info.running_count = peal__read_once(&row->running_count);
+	info.queued_count = peal__read_once(&row->queued_count);
+	info.parked = peal__read_once(&row->parked);
+	info.turn = peal__read_once(&row->turn);
 	info.age_ns = since(now_ns, attached_ns);
 	/* A connection without a message so far has been idle all its life. */
 	info.idle_ns = since(now_ns,
@@ -160,7 +214,7 @@ int peal__view_slot(const struct peal__view *view, uint32_t slot_index,
 
 	if (slot_index >= view->slot_max)
 		return -EINVAL;
-	row = &view->slots[slot_index];
+	row = row_at(view, slot_index);
 	/* A row of two connections would blame one for the other. */
 	do {
 		if (tries++ == ROW_TRIES)

@@ -29,8 +29,11 @@
 struct peal__view {
 	struct peal_shm_mapping mapping;
 	const struct peal__status_server *server;
-	const struct peal__status_slot *slots;
+	const unsigned char
+		*slots; /* of a later minor version they are larger */
+	uint32_t slot_bytes;
 	uint32_t slot_max;
+	uint32_t role;
 	uint64_t opened_ns;
 	char name[72];
 };

@@ -112,6 +112,9 @@ struct peal__owner {
 	bool (*has_work)(void *object);
 	/* What must be done before a sleep, and after a short spin. C */
 	void (*settle)(void *object);
+	/* What is worth showing goes to the status region: then, and about every
+	 * millisecond where there is no pause. Or NULL. C */
+	void (*show)(void *object);
 	/* A slot is ours from now on; it is not any more, and why: 0,
 	 * -ECONNRESET or what it was retired with. C */
 	void (*opened)(void *object, struct peal__slot *slot);
@@ -147,6 +150,8 @@ struct peal_consumer {
 	uint32_t pass_count;
 	uint64_t chores_ticks; /* when they were done last */
 	uint64_t door_ticks;   /* how long the door may wait for them */
+	uint64_t shown_ticks;  /* when the owner has shown itself */
+	uint64_t show_ticks;   /* how long that will do without a pause */
 	bool clock_is_old;
 	int32_t cpu;             /* as last told */
 	const int32_t *peer_cpu; /* of the producer that was active last */

@@ -22,12 +22,24 @@ static void settle_before_sleep(struct peal_consumer *consumer)
 		consumer->owner->settle(consumer->owner->object);
 }
 
+static void show(struct peal_consumer *consumer)
+{
+	const struct peal__owner *owner = consumer->owner;
+
+	if (owner != NULL && owner->show != NULL)
+		owner->show(owner->object);
+	consumer->shown_ticks = peal__cpu_ticks();
+}
+
 void peal__consumer_do_chores(struct peal_consumer *consumer)
 {
 	settle_before_sleep(consumer);
 	if (consumer->wait_mode == PEAL_WAIT_FD)
 		peal__admission_run(consumer->admission, 0);
 	consumer->chores_ticks = peal__cpu_ticks();
+	if (consumer->chores_ticks - consumer->shown_ticks >=
+	    consumer->show_ticks)
+		show(consumer);
 }
 
 /* Has a consumer in fd mode, whose waits find work at once, left the door to
@@ -79,6 +91,7 @@ static void settle(void *object)
 	int32_t cpu = peal__cpu_current();
 
 	settle_before_sleep(consumer);
+	show(consumer);
 	consumer->clock_is_old = true;
 	if (cpu != consumer->cpu) {
 		consumer->cpu = cpu;
@@ -188,6 +201,7 @@ int peal_consumer_prepare(struct peal_consumer *consumer)
 	if (take_notice(consumer) || look_final(consumer))
 		return 1;
 	settle_before_sleep(consumer);
+	show(consumer);
 	PEAL__HOOK("prepare: about to");
 	peal_doorbell_arm(&consumer->sleeper);
 	PEAL__HOOK("prepare: armed");

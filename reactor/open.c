@@ -86,6 +86,7 @@ static struct peal_reactor *allocate(const struct peal_reactor_options *known)
 		.object = reactor,
 		.has_work = peal__reactor_has_work,
 		.settle = peal__reactor_settle,
+		.show = peal__show,
 		.opened = peal__peer_opened,
 		.closed = peal__peer_closed,
 		.stop = peal__reactor_signalled,

@@ -118,6 +118,7 @@ bool peal__peer_send(struct peal__peer *peer, struct peal__outgoing *outgoing)
 		return true;
 	outgoing->next = NULL;
 	peer->queued_bytes += outgoing->data_bytes + sizeof(*outgoing);
+	peer->queued_count++;
 	if (peer->first != NULL) {
 		peer->last->next = outgoing;
 		peer->last = outgoing;
@@ -148,6 +149,7 @@ static struct peal__outgoing *pop(struct peal__peer *peer)
 
 	peer->first = outgoing->next;
 	peer->queued_bytes -= outgoing->data_bytes + sizeof(*outgoing);
+	peer->queued_count--;
 	if (peer->first == NULL)
 		peer->reactor->queued_count--;
 	return outgoing;
@@ -299,6 +301,7 @@ void peal__peer_opened(void *object, struct peal__slot *slot)
 		.active_ns = peal__clock_ns(),
 	};
 	init_rings(peer, slot);
+	peal__show_nothing(peer);
 	peal__write_once(&slot->segment->response_want,
 	                 peer->tx.tail + WANT_NOTHING);
 	/* Relaxed: workers only ask for peers whose requests they have. */
@@ -349,6 +352,7 @@ void peal__peer_closed(void *object, struct peal__slot *slot, int reason)
 		done_with(pop(peer), false);
 	peer->reactor->capped_count -= (peer->parked & PEAL__PARKED_CAP) != 0;
 	peer->parked = 0;
+	peal__show_nothing(peer);
 	peal__turns_leave(peer);
 	peal__answer_drop_all(peer);
 	peal__call_fail_all(peer, reason == -EPROTO ? -EPROTO : -ECONNRESET);

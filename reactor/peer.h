@@ -74,12 +74,14 @@ struct peal__peer {
 
 	struct peal__outgoing *first, *last; /* queued */
 	size_t queued_bytes;
+	uint32_t queued_count;
 	uint64_t want; /* the position at which the first of them fits */
 
 	uint32_t in_flight;
 	uint32_t stashed_count;
-	uint64_t next_sequence; /* of the next request */
-	uint64_t next_answer;   /* sequence of what is sent next */
+	struct peal__running *kept_first, *kept_last; /* oldest first */
+	uint64_t next_sequence;                       /* of the next request */
+	uint64_t next_answer; /* sequence of what is sent next */
 	struct peal__running **stash;
 	struct peal__call *calls;
 	uint64_t owed_count; /* answers to them that may still come, if late */

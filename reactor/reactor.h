@@ -8,6 +8,7 @@
  *	take.c      a request out of its ring, and where its handler runs
  *	answer.c    answers back into the rings, in order
  *	call.c      pushes, and calls of the server's own
+ *	show.c		what shmctl tells of it
  *	completions.c, workers.c
  *
  *	  pass:  look at the bell
@@ -33,6 +34,7 @@
 #include "reactor/completions.h"
 #include "reactor/peer.h"
 #include "reactor/request.h"
+#include "reactor/show.h"
 #include "reactor/workers.h"
 
 /* How long answers of one turn wait for the bell of their client. */
@@ -65,6 +67,9 @@ struct peal__running {
 	bool is_inline; /* its handler runs on the reactor's thread, now */
 	uint64_t handler_ticks; /* W; 0: not known */
 	struct peal__running *next_free;
+	struct peal__running *kept_next, *kept_previous; /* of one client */
+	uint64_t taken_ticks;
+	bool is_kept;
 	bool is_free;
 	struct peal__running *next_all;
 };
@@ -118,6 +123,7 @@ struct peal_reactor {
 	bool is_in_pass;
 	bool is_closing;            /* A: no more posts */
 	struct peal_reactor *outer; /* whose handler runs our pass, or NULL */
+	bool are_peers_shown;       /* as busy with something */
 	bool is_draining;
 	bool is_over;
 	int over_result;

@@ -100,6 +100,13 @@ static void recycle(struct peal__running *running)
 		peal__drain_check(reactor->consumer, peer->slot);
 }
 
+/* One that was not answered at once. */
+static void end_kept(struct peal__running *running)
+{
+	peal__show_let_go(running);
+	recycle(running);
+}
+
 void peal__running_settle(struct peal__running *running, bool was_sent)
 {
 	struct peal_reactor_stats *stats = &running->reactor->stats;
@@ -119,7 +126,7 @@ void peal__running_settle(struct peal__running *running, bool was_sent)
 	before = __atomic_fetch_or(&running->flags, PEAL__SETTLED,
 	                           __ATOMIC_ACQ_REL);
 	if (before & PEAL__ENDED)
-		recycle(running);
+		end_kept(running);
 }
 
 /* where handlers run -------------------------------------------------------- */
@@ -131,7 +138,7 @@ static void on_ended(struct peal__completion *completion, void *object)
 	                                 offsetof(struct peal__running, ended));
 
 	(void)object;
-	recycle(running);
+	end_kept(running);
 }
 
 static void run_work(struct peal__work *work)
@@ -236,6 +243,7 @@ static void run_inline(struct peal__running *running,
 		recycle(running);
 		return;
 	}
+	peal__show_keep(running);
 	/* It stays open, or its answer waits; its bytes in the ring are gone. */
 	if (request->data != request->in.data) {
 		request->data = NULL;
@@ -252,6 +260,7 @@ static void dispatch(struct peal__running *running,
 	int error = copy_in(running);
 
 	peal_consumer_release(reactor->consumer, message);
+	peal__show_keep(running);
 	running->flags = 0;
 	if (error == 0 && reactor->workers != NULL) {
 		running->work.run = run_work;
@@ -386,6 +395,7 @@ static void take_one(struct peal_reactor *reactor, struct peal__peer *peer,
 		running->request.data = NULL;
 		running->request.data_bytes = 0;
 		running->flags = PEAL__ENDED;
+		peal__show_keep(running);
 		peal_consumer_release(reactor->consumer, message);
 		fail(running, error);
 	} else if (is_for_inline(reactor, peer)) {

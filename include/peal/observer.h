@@ -45,7 +45,7 @@ enum {
 	PEAL_SERVER_CLOSED,  /* it has closed, or died */
 };
 
-/* Of peal_server_info.looked_ns: nobody has looked yet. */
+/* Of peal_server_info.looked_ns and shown_ns: nobody has, yet. */
 #define PEAL_NEVER_LOOKED UINT64_MAX
 
 struct peal_server_info {
@@ -66,6 +66,34 @@ struct peal_server_info {
 	uint64_t refused_count;
 	uint64_t dropped_bytes;
 	uint64_t sleep_count;
+
+	/* Of a reactor, else 0. It writes them when it pauses, and about every
+	 * millisecond when it does not; while a handler runs on its own thread
+	 * nothing is written, and shown_ns grows. */
+	uint32_t is_reactor;
+	uint32_t worker_count;
+	uint32_t busy_count;      /* workers */
+	uint32_t is_paused;       /* no more may be in flight in all */
+	uint64_t running_count;   /* requests in flight */
+	uint64_t answered_count;  /* as in struct peal_reactor_stats */
+	uint64_t failed_count;    /* likewise */
+	uint64_t dropped_count;   /* likewise */
+	uint64_t mean_handler_ns; /* lately; 0: it does not measure */
+	uint64_t shown_ns;        /* since it wrote these; PEAL_NEVER_LOOKED */
+};
+
+/* Why a reactor takes no requests of a client now. */
+enum {
+	PEAL_PARKED_CAP = 1 << 0,      /* it has enough in flight */
+	PEAL_PARKED_RESPONSE = 1 << 1, /* it does not read its answers */
+	PEAL_PARKED_TURN = 1 << 2,     /* others have their turn */
+};
+
+/* Where clients that call without pause are more than the processors. */
+enum {
+	PEAL_TURN_FREE, /* it is served at once */
+	PEAL_TURN_WAITING,
+	PEAL_TURN_HOLDING,
 };
 
 enum {
@@ -86,6 +114,14 @@ struct peal_slot_info {
 	uint64_t idle_ns; /* since the consumer last found a message */
 	uint64_t message_count;
 	uint64_t payload_bytes;
+
+	/* Of a reactor's client, else 0; written as those of the server. */
+	uint64_t oldest_ns;     /* since its oldest open request was taken */
+	uint64_t queued_bytes;  /* that wait for it to read */
+	uint32_t running_count; /* requests in flight */
+	uint32_t queued_count;  /* answers, pushes and calls that wait */
+	uint32_t parked;        /* PEAL_PARKED_CAP | ...; 0: it is not */
+	uint32_t turn;          /* PEAL_TURN_FREE, ... */
 
 	/* The client's own word, as of peal_server_info.looked_ns: a liar may
 	 * lie here, and hurts nobody but its own row. */

@@ -76,13 +76,17 @@ static void region_of_more_slots_than_a_server_can_have_is_refused(void **state)
 
 static void region_with_slots_of_another_size_is_refused(void **state)
 {
-	static const uint32_t sizes[] = {0, 1, 191, 193, 256, UINT32_MAX};
+	static const uint32_t sizes[] = {0,   1,    192,     255,
+	                                 257, 4160, 1 << 30, UINT32_MAX};
 	struct fake fake;
 
 	(void)state;
 	for (size_t i = 0; i < CHECK_COUNT(sizes); i++) {
 		fake_open(&fake);
 		fake.region->slot_bytes = sizes[i];
+		assert_refused(&fake, -EPROTO);
+		fake_open(&fake);
+		fake.region->server_bytes = sizes[i];
 		assert_refused(&fake, -EPROTO);
 	}
 }
