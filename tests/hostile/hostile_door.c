@@ -4,8 +4,9 @@
  * the server a descriptor, a seat, or its time.
  *
  *	./test_hostile_door [--full]      floods of 2,000 packets, or 50,000
+ *	./test_hostile_door_reactor       the same, at the door of a reactor
  */
-#include "tests/hostile/stage.h"
+#include "tests/hostile/stage_reactor.h"
 
 #define CROWD_MAX 200 /* more than there are seats and places to wait */
 
@@ -54,8 +55,10 @@ static void wrong_hello_is_refused_with_a_sentence(void **state)
 		{offsetof(struct peal__wire_head, bytes), UINT32_MAX, 4,
 	         -EPROTO},
 		{offsetof(struct peal__hello, abi), 1, 4, -EPROTONOSUPPORT},
-		{offsetof(struct peal__hello, role), PEAL__ROLE_CLIENT, 4,
-	         -EPROTONOSUPPORT},
+		{offsetof(struct peal__hello, role),
+	         stage_role == PEAL__ROLE_CLIENT ? PEAL__ROLE_PRODUCER
+	                                         : PEAL__ROLE_CLIENT,
+	         4, -EPROTONOSUPPORT},
 		{offsetof(struct peal__hello, role), 0, 4, -EPROTONOSUPPORT},
 		{offsetof(struct peal__hello, role), UINT32_MAX, 4,
 	         -EPROTONOSUPPORT},
@@ -79,7 +82,7 @@ static void wrong_hello_is_refused_with_a_sentence(void **state)
 	assert_true(stage_ask());
 	before = stage_board->stats.refused_count;
 	for (size_t i = 0; i < CHECK_COUNT(lies); i++) {
-		struct peal__hello hello = raw_hello(PEAL__ROLE_PRODUCER);
+		struct peal__hello hello = raw_hello(stage_role);
 
 		memcpy((char *)&hello + lies[i].offset, &lies[i].value,
 		       lies[i].bytes);
@@ -97,7 +100,7 @@ static void hello_of_any_other_length_is_refused(void **state)
 	struct {
 		struct peal__hello hello;
 		char more[400];
-	} packet = {.hello = raw_hello(PEAL__ROLE_PRODUCER)};
+	} packet = {.hello = raw_hello(stage_role)};
 
 	(void)state;
 	for (size_t bytes = 1; bytes < sizeof(packet.hello); bytes++)
@@ -146,8 +149,7 @@ static void silence_is_refused_after_a_second(void **state)
 	assert_int_equal(raw_connect(&silent), 0);
 	assert_int_equal(raw_connect(&undecided), 0);
 	/* This one has a slot, and memory, and never becomes ready. */
-	assert_int_equal(raw_greet(&undecided, PEAL__ROLE_PRODUCER),
-	                 PEAL__WIRE_WELCOME);
+	assert_int_equal(raw_greet(&undecided, stage_role), PEAL__WIRE_WELCOME);
 	assert_turned_away_after_a_second(&silent, start_ns);
 	assert_turned_away_after_a_second(&undecided, start_ns);
 	assert_true(stage_is_well());
@@ -176,7 +178,7 @@ static void floods_end_the_connection_they_come_by(void **state)
 		union peal__packet packet = {.bytes = {0}};
 		size_t bytes;
 
-		packet.hello = raw_hello(PEAL__ROLE_PRODUCER);
+		packet.hello = raw_hello(stage_role);
 		bytes = peal__wire_seal(&packet, types[i]);
 		/* At the door, and when it is in already. */
 		assert_int_equal(raw_connect(&raw), 0);
@@ -232,7 +234,7 @@ static void observer_that_rings_is_sent_away(void **state)
 /* Descriptors with every kind of packet; none stays with the server. */
 static void descriptors_that_are_sent_along_are_not_kept(void **state)
 {
-	struct peal__hello hello = raw_hello(PEAL__ROLE_PRODUCER);
+	struct peal__hello hello = raw_hello(stage_role);
 	union peal__packet packet = {.bytes = {0}};
 	size_t bytes = peal__wire_seal(&packet, PEAL__WIRE_BYE);
 	int fds[] = {0, 1, 2, 0}, refused_count = 0;
@@ -260,7 +262,7 @@ static void descriptors_that_are_sent_along_are_not_kept(void **state)
 
 static void welcome_that_is_never_read_costs_one_seat_for_a_second(void **state)
 {
-	struct peal__hello hello = raw_hello(PEAL__ROLE_PRODUCER);
+	struct peal__hello hello = raw_hello(stage_role);
 	struct raw raw[STAGE_SLOTS - 1], last;
 
 	(void)state;
@@ -271,7 +273,7 @@ static void welcome_that_is_never_read_costs_one_seat_for_a_second(void **state)
 	scene_sleep_ns(20 * SCENE_MS);
 	/* All slots are promised. */
 	assert_int_equal(raw_connect(&last), 0);
-	assert_int_equal(raw_greet(&last, PEAL__ROLE_PRODUCER), -EBUSY);
+	assert_int_equal(raw_greet(&last, stage_role), -EBUSY);
 	raw_close(&last);
 	scene_sleep_ns(1500 * SCENE_MS);
 	/* And now they are not. */
@@ -282,24 +284,47 @@ static void welcome_that_is_never_read_costs_one_seat_for_a_second(void **state)
 	assert_true(stage_is_well());
 }
 
+/* Somebody who comes late, and is as honest as can be. 0 or -errno. */
+static int come_and_go(void)
+{
+	struct peal_producer_options options = PEAL_PRODUCER_OPTIONS_INIT;
+	struct peal_client_options asks = PEAL_CLIENT_OPTIONS_INIT;
+	struct peal_producer *producer;
+	struct peal_message answer;
+	struct peal_client *client;
+	int error;
+
+	options.name = asks.name = STAGE_NAME;
+	if (stage_role == PEAL__ROLE_CLIENT) {
+		error = peal_client_connect(&asks, 20 * SCENE_S, &client);
+		if (error < 0)
+			return error;
+		error = peal_client_call(client, "hello", 5, STAGE_PATIENCE_NS,
+		                         &answer);
+		peal_client_close(client);
+		/* The stage fails one of sixteen, on purpose. */
+		return error == -EPERM ? 0 : error;
+	}
+	error = peal_producer_attach(&options, 20 * SCENE_S, &producer);
+	if (error < 0)
+		return error;
+	error = peal_producer_send(producer, "hello", 5, STAGE_PATIENCE_NS);
+	peal_producer_detach(producer);
+	return error;
+}
+
 static void crowd_at_the_door_does_not_keep_others_out_for_long(void **state)
 {
 	static struct raw crowd[CROWD_MAX];
-	struct peal_producer_options options = PEAL_PRODUCER_OPTIONS_INIT;
-	struct peal_producer *producer;
 	uint64_t start_ns;
 	int reached = 0;
 
 	(void)state;
 	for (int i = 0; i < crowd_count; i++)
 		reached += raw_connect(&crowd[i]) == 0;
-	options.name = STAGE_NAME;
 	start_ns = scene_now_ns();
-	assert_int_equal(
-		peal_producer_attach(&options, 20 * SCENE_S, &producer), 0);
+	assert_int_equal(come_and_go(), 0);
 	start_ns = scene_now_ns() - start_ns;
-	assert_int_equal(peal_producer_send(producer, "hello", 5, SCENE_S), 0);
-	peal_producer_detach(producer);
 	for (int i = 0; i < crowd_count; i++)
 		raw_close(&crowd[i]);
 	assert_true(stage_is_well());
@@ -375,6 +400,11 @@ static void wait_ends_in_time_under_a_flood_of_wakes(void **state)
 int main(int argc, char **argv)
 {
 	static const uint32_t modes[] = {PEAL_WAIT_FUTEX, PEAL_WAIT_FD};
+	const struct CMUnitTest waits[] = {
+		cmocka_unit_test_teardown(
+			wait_ends_in_time_under_a_flood_of_wakes,
+			scene_teardown),
+	};
 	const struct CMUnitTest tests[] = {
 		TEST(wrong_hello_is_refused_with_a_sentence),
 		TEST(hello_of_any_other_length_is_refused),
@@ -386,18 +416,29 @@ int main(int argc, char **argv)
 		TEST(descriptors_that_are_sent_along_are_not_kept),
 		TEST(welcome_that_is_never_read_costs_one_seat_for_a_second),
 		TEST(crowd_at_the_door_does_not_keep_others_out_for_long),
-		cmocka_unit_test_teardown(
-			wait_ends_in_time_under_a_flood_of_wakes,
-			scene_teardown),
 	};
+	/* The same program under another name: see tests/meson.build. */
+	const bool is_reactor = strstr(argv[0], "reactor") != NULL;
 	int failed = 0;
 
-	if (scene_is_full(argc, argv))
+	size_t first = 0;
+
+	if (is_reactor) {
+		stage_be_reactor();
+		first = 1; /* in fd mode the door is the reactor's own thread */
+	}
+	if (scene_is_full(argc, argv)) {
 		flood_count = 50000, crowd_count = CROWD_MAX;
-	for (size_t i = 0; i < CHECK_COUNT(modes); i++) {
+		first = 0;
+	}
+	for (size_t i = first; i < CHECK_COUNT(modes); i++) {
 		stage_wait_mode = modes[i];
 		failed += cmocka_run_group_tests(tests, stage_group_setup,
 		                                 scene_group_teardown);
+		/* A wait that is a consumer's own. */
+		if (!is_reactor)
+			failed += cmocka_run_group_tests(
+				waits, stage_group_setup, scene_group_teardown);
 	}
 	return failed != 0;
 }

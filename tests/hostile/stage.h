@@ -2,9 +2,11 @@
 /*
  * The stage of the hostile tests, and the attacker's tools.
  *
- *	server     a consumer in a process of its own
+ *	server     a consumer in a process of its own, or a reactor
+ *	           (stage_reactor.h)
  *	neighbour  a well-behaved producer that streams all the time: whatever
- *	           the attacker does, its messages arrive, each one, intact
+ *	           the attacker does, its messages arrive, each one, intact; or
+ *	           a client that calls all the time, and is answered
  *	attacker   this process: speaks the protocol by hand, and lies
  *
  * After each attack stage_is_well() must be true: the server lives, the
@@ -21,6 +23,7 @@
 #include <sys/un.h>
 
 #include "mpsc/layout.h"
+#include "mpsc/segment.h"
 #include "mpsc/server.h"
 #include "mpsc/wire.h"
 #include "peal/doorbell.h"
@@ -33,8 +36,14 @@
 #define STAGE_STRANGER_UID 12345
 #define STAGE_PATIENCE_NS (10 * SCENE_S)
 
+#define STAGE_WINDOWS 4
+#define STAGE_TIMES 256 /* times of the neighbour's calls: eight an octave */
+
 struct stage_board {
-	uint64_t is_open, stop;
+	uint64_t is_open, stop, is_enough; /* for the neighbour */
+	uint64_t window; /* of the times that are taken now; 0: of none */
+	uint32_t times[STAGE_WINDOWS][STAGE_TIMES];
+	uint64_t longest_ns;
 	uint64_t sent, received; /* the neighbour's */
 	uint64_t other_count;    /* messages of the attacker */
 	uint64_t asked, answered;
@@ -46,6 +55,8 @@ struct stage_board {
 
 static struct stage_board *stage_board;
 static uint32_t stage_wait_mode;
+/* What the attacker is: PEAL__ROLE_CLIENT of a reactor, or a producer. */
+static uint32_t stage_role = PEAL__ROLE_PRODUCER;
 static pid_t stage_server, stage_neighbour;
 static struct scene_held stage_held; /* when only the neighbour was there */
 
@@ -63,17 +74,17 @@ static inline int stage_fault(const char *format, ...)
 
 /* server ----------------------------------------------------------------- */
 
-static inline int stage_take(const struct peal_message *message)
+/* 0; -1 for what is not the neighbour's; 1 when something is wrong. */
+static inline int stage_hear(const void *data, size_t bytes)
 {
 	struct scene_stamp stamp = {0};
-	bool is_intact =
-		scene_stamp_read(message->data, message->data_bytes, &stamp);
+	bool is_intact = scene_stamp_read(data, bytes, &stamp);
 
 	if (stamp.sender != STAGE_NEIGHBOUR || !is_intact) {
 		/* The attacker's: anything goes. A stamp that is not intact
 		 * leaves a hole in the neighbour's numbers if it was his. */
 		stage_board->other_count++;
-		return 0;
+		return -1;
 	}
 	if (stamp.sequence != stage_board->received + 1)
 		return stage_fault("the neighbour's message %llu follows %llu",
@@ -121,7 +132,7 @@ static inline int stage_serve(void *arg)
 		for (int i = 0;
 		     i < 1000 && peal_consumer_peek(consumer, &message) == 0;
 		     i++) {
-			if (stage_take(&message) != 0)
+			if (stage_hear(message.data, message.data_bytes) > 0)
 				return 1;
 			peal_consumer_release(consumer, &message);
 		}
@@ -142,7 +153,7 @@ static inline int stage_stream(void *arg)
 	options.ring_bytes = 1 << 14;
 	if (peal_producer_attach(&options, STAGE_PATIENCE_NS, &producer) < 0)
 		return stage_fault("the neighbour cannot attach");
-	for (uint64_t i = 1; scene_get(&stage_board->stop) == 0; i++) {
+	for (uint64_t i = 1; scene_get(&stage_board->is_enough) == 0; i++) {
 		size_t bytes = 24 + i * 37 % 400;
 
 		scene_stamp_write(data, bytes, STAGE_NEIGHBOUR, i);
@@ -157,6 +168,10 @@ static inline int stage_stream(void *arg)
 	return peal_producer_detach(producer);
 }
 
+/* Who is started; stage_reactor.h has others. */
+static int (*stage_server_main)(void *arg) = stage_serve;
+static int (*stage_neighbour_main)(void *arg) = stage_stream;
+
 /* What the server says of itself, now. */
 static inline bool stage_ask(void)
 {
@@ -169,10 +184,10 @@ static inline int stage_setup(void **state)
 {
 	(void)state;
 	memset(stage_board, 0, sizeof(*stage_board));
-	stage_server = scene_start(stage_serve, NULL);
+	stage_server = scene_start(stage_server_main, NULL);
 	if (!scene_reach(&stage_board->is_open, 1, STAGE_PATIENCE_NS))
 		return -1;
-	stage_neighbour = scene_start(stage_stream, NULL);
+	stage_neighbour = scene_start(stage_neighbour_main, NULL);
 	if (!scene_reach(&stage_board->received, 100, STAGE_PATIENCE_NS) ||
 	    !stage_ask())
 		return -1;
@@ -210,10 +225,14 @@ static inline bool stage_is_well(void)
 
 static inline int stage_teardown(void **state)
 {
+	int neighbour, server;
+
+	/* One after the other: a server that closes answers nobody. */
+	scene_put(&stage_board->is_enough, 1);
+	neighbour = scene_wait(stage_neighbour, STAGE_PATIENCE_NS);
 	scene_put(&stage_board->stop, 1);
-	if (scene_wait(stage_neighbour, STAGE_PATIENCE_NS) != 0 ||
-	    scene_wait(stage_server, STAGE_PATIENCE_NS) != 0 ||
-	    strcmp(scene_names(), "") != 0) {
+	server = scene_wait(stage_server, STAGE_PATIENCE_NS);
+	if (neighbour != 0 || server != 0 || strcmp(scene_names(), "") != 0) {
 		print_message("the stage did not end well: %s%s\n",
 		              stage_board->fault, scene_names());
 		scene_teardown(state);
@@ -238,10 +257,14 @@ struct raw {
 	int fds[PEAL__PASS_FD_MAX];
 	size_t fd_count;
 	union peal__packet packet; /* the last one received */
+	struct peal_shm_mapping mapping;
+	struct peal__segment_shape shape;
 	struct peal__segment *segment;
 	size_t page_bytes, ring_bytes;
 	uint8_t *ring; /* mapped twice */
-	struct peal_ring_tx tx;
+	struct peal_ring_tx tx, lane;
+	struct peal_ring_rx responses;
+	uint64_t id; /* of its last request */
 	struct peal_ringer bell;
 	const struct peal__arm_page *arm_page;
 	struct peal__bell_page *bell_page; /* or NULL */
@@ -271,6 +294,9 @@ static inline struct peal__hello raw_hello(uint32_t role)
 	                                       .role = role,
 	                                       .nonce = 42,
 	                                       .request_ring_bytes = 4096}};
+
+	if (role == PEAL__ROLE_CLIENT)
+		packet.hello.response_ring_bytes = 4096;
 
 	peal__wire_seal(&packet, PEAL__WIRE_HELLO);
 	return packet.hello;
@@ -337,29 +363,41 @@ static inline void *raw_map(int fd, size_t bytes, int protection, off_t offset)
 static inline int raw_map_all(struct raw *raw)
 {
 	const struct peal__welcome *welcome = &raw->packet.welcome;
-	size_t page_bytes = welcome->page_bytes;
-	size_t ring_bytes = welcome->request_ring_bytes;
-	uint8_t *at = mmap(NULL, page_bytes + 2 * ring_bytes, PROT_NONE,
-	                   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct peal__segment_shape *shape = &raw->shape;
 
-	raw->page_bytes = page_bytes;
-	raw->ring_bytes = ring_bytes;
+	*shape = (struct peal__segment_shape){
+		.page_bytes = welcome->page_bytes,
+		.rings = {{welcome->request_ring_bytes, welcome->request_start},
+	                  {welcome->response_ring_bytes,
+	                   welcome->response_start},
+	                  {welcome->lane_ring_bytes, welcome->lane_start}},
+	};
+	raw->page_bytes = shape->page_bytes;
+	raw->ring_bytes = shape->rings[PEAL__RING_REQUEST].bytes;
 	raw->arm_page = raw_map(raw->fds[0], PEAL__ARM_BYTES, PROT_READ, 0);
 	if (raw->fd_count > 2)
 		raw->bell_page = raw_map(raw->fds[2], PEAL__BELL_BYTES,
 		                         PROT_READ | PROT_WRITE, 0);
-	if (at == MAP_FAILED || raw->arm_page == NULL ||
-	    mmap(at, page_bytes + ring_bytes, PROT_READ | PROT_WRITE,
-	         MAP_SHARED | MAP_FIXED, raw->fds[1], 0) == MAP_FAILED ||
-	    mmap(at + page_bytes + ring_bytes, ring_bytes,
-	         PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, raw->fds[1],
-	         (off_t)page_bytes) == MAP_FAILED)
+	if (raw->arm_page == NULL)
 		return -errno;
-	raw->segment = (struct peal__segment *)at;
-	raw->ring = at + page_bytes;
-	peal_ring_tx_init(&raw->tx, raw->ring, ring_bytes,
+	if (peal__segment_map(raw->fds[1], shape, PEAL_SHM_MAP_WRITE,
+	                      &raw->mapping) < 0)
+		return -ENOMEM;
+	raw->segment = raw->mapping.address;
+	raw->ring = peal__segment_data(raw->segment, shape, PEAL__RING_REQUEST);
+	peal_ring_tx_init(&raw->tx, raw->ring, raw->ring_bytes,
 	                  welcome->request_start,
 	                  &raw->segment->request_released);
+	peal_ring_tx_init(&raw->lane,
+	                  peal__segment_data(raw->segment, shape,
+	                                     PEAL__RING_LANE),
+	                  welcome->lane_ring_bytes, welcome->lane_start,
+	                  &raw->segment->lane_released);
+	peal_ring_rx_init(&raw->responses,
+	                  peal__segment_data(raw->segment, shape,
+	                                     PEAL__RING_RESPONSE),
+	                  welcome->response_ring_bytes, welcome->response_start,
+	                  &raw->segment->response_released);
 	raw->bell = (struct peal_ringer){
 		.arm = &raw->arm_page->arm,
 		.seq = raw->bell_page == NULL ? NULL : &raw->bell_page->seq,
@@ -374,21 +412,38 @@ static inline int raw_attach(struct raw *raw)
 	int error = raw_connect(raw);
 
 	if (error == 0)
-		error = raw_greet(raw, PEAL__ROLE_PRODUCER);
+		error = raw_greet(raw, stage_role);
 	if (error != PEAL__WIRE_WELCOME)
 		return error < 0 ? error : -EPROTO;
 	error = raw_map_all(raw);
 	return error < 0 ? error : raw_send_type(raw, PEAL__WIRE_READY);
 }
 
-/* One honest message. 0 or -EAGAIN. */
+/* Answers are read, or a client's requests would not be taken. */
+static inline void raw_read(struct raw *raw)
+{
+	struct peal_message message;
+
+	while (raw->responses.capacity_bytes > 0 &&
+	       peal_ring_peek(&raw->responses, &message) == 0) {
+		peal_ring_release(&raw->responses, &message);
+		peal_ring_settle(&raw->responses);
+		peal_doorbell_ring(&raw->bell);
+	}
+}
+
+/* One honest message, or a request. 0 or -EAGAIN. */
 static inline int raw_publish(struct raw *raw, size_t bytes)
 {
+	bool is_request = stage_role == PEAL__ROLE_CLIENT;
 	void *data;
-	int error = peal_ring_claim(&raw->tx, bytes, 0, 0, &data);
+	int error = peal_ring_claim(&raw->tx, bytes, is_request,
+	                            is_request ? ++raw->id : 0, &data);
 
-	if (error < 0)
+	if (error < 0) {
+		raw_read(raw);
 		return error;
+	}
 	memset(data, 0x5a, bytes);
 	peal_ring_publish(&raw->tx);
 	peal_doorbell_ring(&raw->bell);
@@ -415,7 +470,7 @@ static inline void raw_close(struct raw *raw)
 	if (raw->bell_page != NULL)
 		munmap(raw->bell_page, PEAL__BELL_BYTES);
 	if (raw->segment != NULL)
-		munmap(raw->segment, raw->page_bytes + 2 * raw->ring_bytes);
+		peal_shm_unmap(&raw->mapping);
 	memset(raw, 0, sizeof(*raw));
 	raw->socket = -1;
 }
