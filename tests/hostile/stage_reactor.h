@@ -19,6 +19,7 @@
 #include "reactor/reactor.h"
 
 static struct peal_reactor *stage_reactor;
+static uint32_t stage_spin_mode = PEAL_SPIN_ADAPTIVE;
 
 static inline void
 stage_forget_answer(int error, const struct peal_message *answer, void *arg)
@@ -73,6 +74,7 @@ static inline int stage_serve_reactor(void *arg)
 	options.name = STAGE_NAME;
 	options.on_request = stage_serve_request;
 	options.wait_mode = stage_wait_mode;
+	options.spin_mode = stage_spin_mode;
 	options.client_max = STAGE_SLOTS;
 	options.socket_mode = 0666;
 	options.allow_uid = &stranger;
