@@ -250,7 +250,9 @@ static int pass_lingering(void)
 	}
 	close(fd);
 	raw_publish(&raw, 10);
-	scene_sleep_ns(attack_ns);
+	/* As long as the other end lives, so long may its close take. */
+	if (!refused)
+		scene_sleep_ns(3 * SCENE_S);
 	raw_close(&raw);
 	close(others[0]);
 	close(others[1]);
