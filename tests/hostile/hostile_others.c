@@ -84,10 +84,9 @@ static int fork_and_leave(void)
 	raw_publish(&raw, 100);
 	if (fork() != 0)
 		_exit(0);
-	chance = scene_seed;
 	end_ns = scene_now_ns() + 2 * STAGE_PATIENCE_NS;
 	while (scene_get(&stage_board->window) == 0 && scene_now_ns() < end_ns)
-		scribble_once(&raw);
+		raw_publish(&raw, 100);
 	scene_put(&stage_board->window, 2);
 	_exit(0);
 }
