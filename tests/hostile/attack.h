@@ -107,6 +107,36 @@ static inline int run_attack(void *arg)
 	return attack->run();
 }
 
+/*
+ * In for sure, and taken notice of: on a busy machine a handshake may take
+ * longer than the second that it has. 0 or -errno.
+ */
+static inline int attack_attach(struct raw *raw)
+{
+	uint64_t end_ns = scene_now_ns() + STAGE_PATIENCE_NS;
+	int error;
+
+	do {
+		uint64_t start;
+
+		error = raw_attach(raw);
+		if (error == 0) {
+			start = raw->tx.first;
+			raw_publish(raw, 16);
+			while (scene_get(&raw->segment->request_released) ==
+			               start &&
+			       !raw_is_closed(raw) && scene_now_ns() < end_ns)
+				scene_sleep_ns(100 * SCENE_US);
+			if (!raw_is_closed(raw))
+				return 0;
+			error = -ECONNRESET;
+		}
+		raw_close(raw);
+		scene_sleep_ns(SCENE_MS);
+	} while (scene_now_ns() < end_ns);
+	return error;
+}
+
 /* scribbling ------------------------------------------------------------------ */
 
 static inline void write_a_word(struct raw *raw)
@@ -189,13 +219,13 @@ static inline int scribble(void)
 	uint32_t lives = 0;
 
 	chance = scene_seed + (uint64_t)getpid();
-	while (scene_now_ns() < end_ns) {
+	while (scene_now_ns() < end_ns || lives == 0) {
 		struct raw raw;
 		int error = raw_attach(&raw);
 
-		/* What was taken from it last may not be back yet. */
-		if (error != 0 && error != -EBUSY)
+		if (scene_now_ns() > end_ns + STAGE_PATIENCE_NS / 2)
 			return ATTACK_WRONG;
+		/* What was taken from it last may not be back yet. */
 		for (int i = 0; i < 200 && error == 0 && !raw_is_closed(&raw) &&
 		                scene_now_ns() < end_ns;
 		     i++)
@@ -203,7 +233,7 @@ static inline int scribble(void)
 		raw_close(&raw);
 		lives += error == 0;
 	}
-	return lives > 0 ? 0 : ATTACK_WRONG;
+	return 0;
 }
 
 #endif
