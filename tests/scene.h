@@ -331,21 +331,31 @@ static inline uint32_t scene_count_entries(const char *directory)
 	return count;
 }
 
-static inline struct scene_held scene_held(void)
+static inline FILE *scene_open_proc(pid_t pid, const char *what)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/%s", pid, what);
+	return fopen(path, "re");
+}
+
+static inline struct scene_held scene_held_by(pid_t pid)
 {
 	struct scene_held held = {0};
-	char line[512];
+	char path[64], line[512];
 	FILE *file;
 
-	/* Its own stream is counted every time alike. */
-	held.fds = scene_count_entries("/proc/self/fd");
-	held.threads = scene_count_entries("/proc/self/task");
-	file = fopen("/proc/self/maps", "re");
+	/* Of our own the stream is counted, every time alike. */
+	snprintf(path, sizeof(path), "/proc/%d/fd", pid);
+	held.fds = scene_count_entries(path);
+	snprintf(path, sizeof(path), "/proc/%d/task", pid);
+	held.threads = scene_count_entries(path);
+	file = scene_open_proc(pid, "maps");
 	while (file != NULL && fgets(line, sizeof(line), file) != NULL)
 		held.maps += !SCENE_IS_SANITIZED && strchr(line, '\n') != NULL;
 	if (file != NULL)
 		fclose(file);
-	file = fopen("/proc/self/statm", "re");
+	file = scene_open_proc(pid, "statm");
 	if (file != NULL && fgets(line, sizeof(line), file) != NULL) {
 		char *rest;
 
@@ -356,6 +366,11 @@ static inline struct scene_held scene_held(void)
 	if (file != NULL)
 		fclose(file);
 	return held;
+}
+
+static inline struct scene_held scene_held(void)
+{
+	return scene_held_by(getpid());
 }
 
 /* messages --------------------------------------------------------------- */

@@ -156,8 +156,8 @@ static inline int detach(struct peal_failure *failure)
  * than by attach. */
 static inline bool may_have_hung_up(void)
 {
-	return walk.operation->whose == FAULT_OTHERS &&
-	       walk_fault.name != NULL &&
+	return walk_fault.name != NULL &&
+	       walk.operation->whose == FAULT_OTHERS &&
 	       strcmp(walk_fault.name, "recvmsg") == 0;
 }
 
