@@ -23,6 +23,8 @@
 #define SO_PEERPIDFD 77
 #endif
 
+#define FAULT_AIM_MAX 4
+
 /* Written by the thread that arms, before and after what it watches. */
 static struct {
 	uint32_t whose; /* enum fault_whose */
@@ -33,6 +35,7 @@ static struct {
 	uint64_t errors[3];
 	const char *name;
 	int error;
+	struct fault_aim aims[FAULT_AIM_MAX];
 } plan;
 
 bool fault_is_full;
@@ -42,8 +45,18 @@ static int64_t live_allocations, mapped_bytes;
 #define STORE(word, value) __atomic_store_n(&(word), (value), __ATOMIC_SEQ_CST)
 #define ADD(word, value) __atomic_fetch_add(&(word), (value), __ATOMIC_SEQ_CST)
 
+void fault_arm_at(enum fault_whose whose, const struct fault_aim *aims)
+{
+	for (int i = 0; i < FAULT_AIM_MAX && aims[i].name != NULL; i++)
+		plan.aims[i] = aims[i];
+	plan.walker = pthread_self();
+	STORE(plan.name, NULL);
+	STORE(plan.whose, whose);
+}
+
 void fault_arm(enum fault_whose whose, uint32_t number, int pass)
 {
+	memset(plan.aims, 0, sizeof(plan.aims));
 	plan.number = number;
 	plan.pass = pass;
 	plan.walker = pthread_self();
@@ -67,6 +80,7 @@ struct fault fault_look(void)
 struct fault fault_disarm(void)
 {
 	STORE(plan.whose, FAULT_NOBODYS);
+	memset(plan.aims, 0, sizeof(plan.aims));
 	return fault_look();
 }
 
@@ -97,6 +111,24 @@ static int error_of_pass(const int *errors)
 	return errors[plan.pass];
 }
 
+/* Is it aimed at? */
+static bool hits(const char *name)
+{
+	for (int i = 0; i < FAULT_AIM_MAX; i++) {
+		struct fault_aim *aim = &plan.aims[i];
+
+		if (aim->name == NULL || strcmp(aim->name, name) != 0 ||
+		    LOAD(aim->times) == 0)
+			continue;
+		ADD(aim->times, -1);
+		STORE(plan.error, aim->error);
+		STORE(plan.name, aim->name);
+		errno = aim->error;
+		return true;
+	}
+	return false;
+}
+
 /* Is this call to fail? Then errno says how. */
 static bool strikes(const char *name, const int *errors)
 {
@@ -107,6 +139,8 @@ static bool strikes(const char *name, const int *errors)
 	    (whose == FAULT_MINE) !=
 	            (pthread_equal(pthread_self(), plan.walker) != 0))
 		return false;
+	if (plan.aims[0].name != NULL)
+		return hits(name);
 	error = error_of_pass(errors);
 	if (error == 0)
 		return false;

@@ -47,6 +47,14 @@ extern bool fault_is_full;
 void fault_arm(enum fault_whose whose, uint32_t number, int pass);
 struct fault fault_disarm(void);
 
+/* Instead: so many calls of one name fail, the next ones, with one error. */
+struct fault_aim {
+	const char *name; /* as fault.c has it; NULL ends the list */
+	int error;
+	uint32_t times;
+};
+void fault_arm_at(enum fault_whose whose, const struct fault_aim *aims);
+
 /* What stands armed now, for a signal handler that tells of a hang. */
 struct fault fault_look(void);
 
