@@ -124,13 +124,23 @@ static int close_consumer(int result)
 	return error == 0 ? look_at_names() : error;
 }
 
+/* A worker that has answered may not be back yet. */
+static int close_patiently(void)
+{
+	int error;
+
+	while ((error = peal_reactor_close(reactor)) == -EBUSY)
+		scene_sleep_ns(20 * SCENE_US);
+	return error;
+}
+
 static int close_reactor(int result)
 {
 	int error = 0;
 
 	if (result == 0) {
 		error = answer_one();
-		if (peal_reactor_close(reactor) != 0)
+		if (close_patiently() != 0)
 			error = walk_say("it could not be closed");
 	} else if (reactor != NULL) {
 		error = walk_say("it was handed out");
@@ -317,12 +327,8 @@ static int prepare_reactor(void)
 
 static int run_reactor_close(struct peal_failure *failure)
 {
-	int error;
-
 	(void)failure;
-	while ((error = peal_reactor_close(reactor)) == -EBUSY)
-		; /* a worker has it */
-	return error;
+	return close_patiently();
 }
 
 /* Its request ended once: with the answer, or failed. */

@@ -36,6 +36,7 @@ struct board {
 	uint64_t push_count, pushed_count;
 	uint64_t upcall_count, upcall_ended_count, upcall_failed_count;
 	uint64_t peer_count; /* who are connected */
+	uint64_t late_count; /* handshakes that took more than a second */
 	uint64_t progress[PEOPLE];
 	char fault[200];
 	/* of each life */

@@ -9,6 +9,7 @@
 #include "tests/stress/load.h"
 
 #define DEPTH 16
+#define LATE_MAX 10000
 #define ATTACH_NS (60 * SCENE_S)
 
 static struct {
@@ -46,6 +47,17 @@ static uint64_t some_spin_ns(void)
 	return budgets[scene_random(&self.chance) % CHECK_COUNT(budgets)];
 }
 
+/* A handshake has one second, and who is stopped or has no processor for so
+ * long is sent away: it comes again. */
+static bool was_late(int error)
+{
+	if ((error != -ETIMEDOUT && error != -ECONNRESET) ||
+	    scene_add(&board->late_count, 1) >= LATE_MAX)
+		return false;
+	has_done_something();
+	return true;
+}
+
 /* producers ---------------------------------------------------------------- */
 
 static int produce(void)
@@ -61,7 +73,10 @@ static int produce(void)
 	options.wait_mode = (uint32_t)scene_random(&self.chance) % 2;
 	options.spin_ns = some_spin_ns();
 	options.ret_failure = &failure;
-	if (peal_producer_attach(&options, ATTACH_NS, &producer) < 0)
+	do
+		error = peal_producer_attach(&options, ATTACH_NS, &producer);
+	while (was_late(error));
+	if (error < 0)
 		return fault("attach: %s", failure.text);
 	while (!is_over()) {
 		size_t most = peal_producer_message_max(producer);
@@ -206,7 +221,7 @@ static int ask(void)
 	struct peal_client_options options = PEAL_CLIENT_OPTIONS_INIT;
 	struct peal_failure failure = {0};
 	uint8_t data[BYTES_MAX];
-	int error = 0;
+	int error;
 
 	options.name = CLIENTS;
 	options.request_ring_bytes = UINT64_C(4096)
@@ -219,7 +234,10 @@ static int ask(void)
 	options.on_push = take_push;
 	options.on_request = answer_server;
 	options.ret_failure = &failure;
-	if (peal_client_connect(&options, ATTACH_NS, &self.client) < 0)
+	do
+		error = peal_client_connect(&options, ATTACH_NS, &self.client);
+	while (was_late(error));
+	if (error < 0)
 		return fault("connect: %s", failure.text);
 	while (error == 0 && !is_over()) {
 		error = scene_random(&self.chance) % 3 == 0 ? send_several(data)
