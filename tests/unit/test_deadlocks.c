@@ -229,7 +229,8 @@ static void server_that_a_signal_has_stopped_rests_in_its_drain(void **state)
 		assert_int_equal(peal_client_send(client, "k", 1, PEAL_FOREVER,
 		                                  PATIENCE_NS, NULL),
 		                 0);
-		sleep_ns(20 * MS);
+		/* Taken before the stop, or it would be refused. */
+		await_kept(1);
 		assert_int_equal(write(fd, &one, sizeof(one)), sizeof(one));
 		rests("in its drain, by a signal");
 		peal_reply(await_kept(1), "", 0);
