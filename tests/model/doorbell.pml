@@ -27,8 +27,9 @@
  * How it is woken: by futex; with -DISOLATED by futex, but a producer can only
  * send a byte to admission, which passes it on; with -DFD by epoll, and the
  * consumer is admission as well. -DTSO: store buffers, see memory.pml.
- * PRODUCERS (1 or 2), MESSAGES of each, KILLS: so many producers are killed, each
- * before any of its steps; CALLS of the user: 0, 1 notify, 2 stop, 3 one and the other.
+ * PRODUCERS (1 or 2), MESSAGES of each; KILLS: so many producers are killed,
+ * each before any of its steps; CALLS of the user: 0 none, 1 notify, 2 stop,
+ * 3 the one and then the other.
  *
  * To be proved, as assertions:
  *	lost_wake   when nothing moves any more, everything that was published was

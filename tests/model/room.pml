@@ -293,7 +293,7 @@ disarm_answers:
 /* settle() of drain.c */
 inline settle_requests()
 {
-	released = taken;
+	released = freed;
 	unsettled = false;
 	STORE(REACTOR, REQUEST_RELEASED, released);	/* R6 */
 	ring_if_wanted(REACTOR, SPACE, released, SPACE_WANT)
@@ -324,15 +324,15 @@ inline want_room()
 inline send_response()
 {
 	atomic {
-		answered++;
 		found = false;
 		if
 		:: queued == 0 && HAS_RESPONSE_ROOM ->		/* R1 */
+			answered++;
 			torn = answered - received > RESPONSE_ROOM;
 			assert(!torn);
 			touched = true;
 			STORE(REACTOR, RESPONSE_COMMIT, answered)	/* R3 */
-		:: else -> queued++
+		:: else -> answered++; queued++
 		fi
 	};
 	if
@@ -363,21 +363,9 @@ inline flush()
 	fi
 }
 
-inline settle_all()
-{
-	if
-	:: unsettled -> settle_requests()
-	:: else
-	fi;
-	if
-	:: touched -> touched = false; ring(REACTOR, ANSWERS)
-	:: else
-	fi
-}
-
 proctype reactor()
 {
-	byte released, want, pushed, epoch;
+	byte freed, released, want, pushed, epoch;
 	bool unsettled, touched;
 	bool found;	/* by the second look, and not used yet */
 
@@ -387,10 +375,10 @@ wait:	atomic { skip; look(SERVER) };
 	:: skip
 	fi;
 #ifndef REACTOR_DOES_NOT_SETTLE
-	settle_all();
-#else
-	touched = false;
-	ring(REACTOR, ANSWERS);
+	if
+	:: unsettled -> settle_requests()
+	:: else
+	fi;
 #endif
 	arm_bell(REACTOR, SERVER);
 #ifndef NO_SECOND_LOOK_OF_REACTOR
@@ -418,10 +406,10 @@ end_asleep:
 disarm_server:
 	disarm(REACTOR, SERVER);
 
-pass:	if
+pass:	do
 	:: pushed < PUSHES -> pushed++; send_response()
-	:: skip
-	fi;
+	:: break
+	od;
 	do
 	:: CAN_FLUSH -> flush()				/* R9, R1 */
 	:: else -> break
@@ -435,8 +423,9 @@ pass:	if
 			assert(!torn)
 		};
 		send_response();
+		freed = taken;
 		if
-		:: IS_PARKED && released < taken -> settle_requests()
+		:: IS_PARKED -> settle_requests()
 		:: else
 		fi
 	:: else -> break
@@ -444,8 +433,8 @@ pass:	if
 	atomic { vain = found; found = false };
 	assert(!vain);
 	if
-	:: released < taken ->				/* tell */
-		released = taken;
+	:: released < freed ->				/* tell */
+		released = freed;
 		unsettled = true;
 		STORE(REACTOR, REQUEST_RELEASED, released);	/* R2 */
 		if

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: MIT
+"""What run_models.py asks of the models: one row for each check.
+
+A bound is as large as the time allows; --full has larger ones. For a mutant the
+smallest bounds do in which it loses something.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model, what it is built with, and what pan is to find there."""
+    name: str
+    model: str
+    defines: tuple
+    error: str = None  # or the assertion that must fail
+    is_long: bool = False
+    is_for_full: bool = False
+    is_all_reached: bool = False  # no line of the model is dead here
+
+
+DOORBELL, ROOM, SLOTS = 'doorbell.pml', 'room.pml', 'slots.pml'
+ONE = ('PRODUCERS=1', 'MESSAGES=2', 'CALLS=0')
+TWO = ('PRODUCERS=2', 'MESSAGES=1', 'CALLS=0')
+NOTIFY = ('PRODUCERS=1', 'MESSAGES=1', 'CALLS=1', 'KILLS=0')
+STOP = ('PRODUCERS=1', 'MESSAGES=1', 'CALLS=2', 'KILLS=0')
+BOTH = ('PRODUCERS=1', 'MESSAGES=1', 'CALLS=3', 'KILLS=0')
+SMALL = ('REQUESTS=2', 'PUSHES=0')
+PUSHED = ('REQUESTS=2', 'PUSHES=1')
+CROSSED = ('REQUESTS=3', 'PUSHES=1')
+
+
+def holds(name, model, *defines, **more):
+    """pan finds nothing."""
+    return Case(name, model, defines, **more)
+
+
+def breaks(mutant, error, model, *defines, **more):
+    """The mutant fails this assertion."""
+    return Case(f'{mutant.lower()}_fails', model, (mutant, *defines), error,
+                **more)
+
+
+def only_with_buffers(mutant, model, *defines):
+    """
+    What orders a store before a load is needed because of store buffers:
+    without them the model holds without it, with them it does not.
+    """
+    return (Case(f'{mutant.lower()}_passes_without_store_buffers', model,
+                 (mutant, *defines)),
+            breaks(mutant, 'lost_wake', model, 'TSO', *defines))
+
+
+CASES = (
+    # The bell of a consumer.
+    holds('no_wake_is_lost_by_futex', DOORBELL, 'TSO', *ONE),
+    holds('no_wake_is_lost_by_fd', DOORBELL, 'TSO', 'FD', *ONE),
+    holds('no_wake_is_lost_by_isolated_producers', DOORBELL, 'TSO',
+          'ISOLATED', *ONE),
+    holds('no_wake_is_lost_with_two_producers', DOORBELL, 'TSO', *TWO,
+          is_long=True),
+    holds('no_notify_and_no_stop_is_lost_by_futex', DOORBELL, 'TSO', *BOTH),
+    holds('no_notify_and_no_stop_is_lost_by_fd', DOORBELL, 'TSO', 'FD', *BOTH),
+    *only_with_buffers('NO_PRODUCER_ORDER', DOORBELL, *ONE),
+    *only_with_buffers('NO_CONSUMER_ORDER', DOORBELL, *ONE),
+    breaks('NO_SECOND_LOOK', 'lost_wake', DOORBELL, *ONE),
+    breaks('NO_BUMP', 'lost_wake', DOORBELL, *ONE),
+    breaks('SEEN_LATE', 'lost_wake', DOORBELL, *NOTIFY),
+    breaks('NOTIFY_WITHOUT_BUMP', 'lost_wake', DOORBELL, *NOTIFY),
+    breaks('STOP_WITHOUT_BUMP', 'lost_wake', DOORBELL, *STOP),
+    breaks('EPOCH_AGAIN', 'lost_wake', DOORBELL, *ONE),
+    breaks('FIRST_RINGER_CLEARS', 'lost_wake', DOORBELL, *TWO),
+    breaks('INDEX_BEFORE_PAYLOAD', 'torn', DOORBELL, *ONE),
+    breaks('NOBODY_RINGS_FOR_THE_DEAD', 'lost_wake', DOORBELL, *ONE),
+    breaks('PASSED_ON_WITHOUT_BUMP', 'lost_wake', DOORBELL, 'ISOLATED', *ONE),
+
+    # The bells of a client, and room.
+    holds('nobody_sleeps_through_room_or_an_answer', ROOM, 'TSO', *PUSHED,
+          is_long=True, is_all_reached=True),
+    *only_with_buffers('RELEASE_WITHOUT_ORDER', ROOM, *SMALL),
+    *only_with_buffers('SLEEPER_WITHOUT_ORDER', ROOM, *SMALL),
+    breaks('NO_SECOND_LOOK_OF_CLIENT', 'lost_wake', ROOM, *SMALL),
+    breaks('NO_SECOND_LOOK_OF_REACTOR', 'lost_wake', ROOM, *SMALL),
+    breaks('REACTOR_DOES_NOT_SETTLE', 'lost_wake', ROOM, 'TSO', *SMALL),
+    breaks('CLIENT_DOES_NOT_SETTLE', 'lost_wake', ROOM, *SMALL),
+    breaks('WANTS_TOO_MUCH', 'lost_wake', ROOM, *SMALL),
+    breaks('WANT_IS_NOT_TOLD', 'lost_wake', ROOM, *SMALL),
+    breaks('ROOM_IS_NOT_LOOKED_FOR', 'lost_wake', ROOM, *SMALL),
+    breaks('PARKED_ONE_IS_LOOKED_AT', 'vain', ROOM, *PUSHED),
+    breaks('PARKED_ONE_SLEEPS_ON', 'lost_wake', ROOM, 'REQUESTS=2', 'PUSHES=2'),
+    breaks('ANSWERS_DO_NOT_INTERRUPT', 'lost_wake', ROOM, *CROSSED),
+
+    # More of it, for the long run.
+    holds('two_producers_with_two_messages_lose_no_wake', DOORBELL, 'TSO',
+          'PRODUCERS=2', 'MESSAGES=2', 'CALLS=0', is_long=True,
+          is_for_full=True),
+    holds('two_producers_lose_no_wake_by_fd', DOORBELL, 'TSO', 'FD', *TWO,
+          is_long=True, is_for_full=True),
+    holds('two_isolated_producers_lose_no_wake', DOORBELL, 'TSO', 'ISOLATED',
+          *TWO, is_long=True, is_for_full=True),
+    holds('two_deaths_lose_no_wake', DOORBELL, 'TSO', *TWO, 'KILLS=2',
+          is_long=True, is_for_full=True),
+    holds('all_at_once_lose_no_wake', DOORBELL, 'PRODUCERS=2', 'MESSAGES=1',
+          'CALLS=3', is_long=True, is_for_full=True),
+    holds('more_pushes_find_their_room', ROOM, 'TSO', 'REQUESTS=2',
+          'PUSHES=2', is_long=True, is_for_full=True),
+    holds('more_requests_find_their_room', ROOM, 'TSO', 'REQUESTS=3',
+          'PUSHES=1', is_long=True, is_for_full=True),
+    holds('rings_of_two_find_their_room', ROOM, 'TSO', 'REQUESTS=3',
+          'PUSHES=1', 'REQUEST_ROOM=2', 'RESPONSE_ROOM=2', is_long=True,
+          is_for_full=True),
+)
