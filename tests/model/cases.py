@@ -28,6 +28,9 @@ STOP = ('PRODUCERS=1', 'MESSAGES=1', 'CALLS=2', 'KILLS=0')
 BOTH = ('PRODUCERS=1', 'MESSAGES=1', 'CALLS=3', 'KILLS=0')
 SMALL = ('REQUESTS=2', 'PUSHES=0')
 PUSHED = ('REQUESTS=2', 'PUSHES=1')
+ANSWERED = ('REQUESTS=1', 'PUSHES=0', 'EVICTIONS=1')
+NAMED = ('REQUESTS=0', 'PUSHES=1', 'EVICTIONS=0')
+EVICTED = ('REQUESTS=0', 'PUSHES=0', 'EVICTIONS=1')
 CROSSED = ('REQUESTS=3', 'PUSHES=1')
 
 
@@ -91,6 +94,19 @@ CASES = (
     breaks('PARKED_ONE_SLEEPS_ON', 'lost_wake', ROOM, 'REQUESTS=2', 'PUSHES=2'),
     breaks('ANSWERS_DO_NOT_INTERRUPT', 'lost_wake', ROOM, *CROSSED),
 
+    # The life of a slot.
+    holds('late_answers_and_evictions_leave_no_slot_behind', SLOTS,
+          *ANSWERED, is_long=True),
+    holds('name_of_an_earlier_client_reaches_nobody', SLOTS, *NAMED),
+    breaks('NO_GENERATION_CHECK', 'stray', SLOTS, *NAMED),
+    breaks('SAME_GENERATION_AGAIN', 'stray', SLOTS, *NAMED),
+    breaks('NO_SERIAL', 'stray', SLOTS, *NAMED),
+    breaks('HANG_UP_IS_NOT_ANNOUNCED', 'leaked', SLOTS, *NAMED),
+    breaks('NO_POKE', 'leaked', SLOTS, *NAMED),
+    breaks('FREED_BEFORE_READER_LEFT', 'unmapped', SLOTS, *NAMED),
+    breaks('NOT_HELD', 'twice', SLOTS, *ANSWERED),
+    breaks('HUNG_UP_OVER_DONE', 'twice', SLOTS, *EVICTED),
+
     # More of it, for the long run.
     holds('two_producers_with_two_messages_lose_no_wake', DOORBELL, 'TSO',
           'PRODUCERS=2', 'MESSAGES=2', 'CALLS=0', is_long=True,
@@ -110,4 +126,10 @@ CASES = (
     holds('rings_of_two_find_their_room', ROOM, 'TSO', 'REQUESTS=3',
           'PUSHES=1', 'REQUEST_ROOM=2', 'RESPONSE_ROOM=2', is_long=True,
           is_for_full=True),
+    holds('everything_at_once_leaves_no_slot_behind', SLOTS, is_long=True,
+          is_for_full=True),
+    holds('three_clients_in_turn_leave_no_slot_behind', SLOTS, 'CONNECTIONS=3',
+          *ANSWERED, is_long=True, is_for_full=True),
+    holds('names_among_three_clients_reach_nobody_else', SLOTS,
+          'CONNECTIONS=3', *NAMED, is_long=True, is_for_full=True),
 )
