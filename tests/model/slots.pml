@@ -186,10 +186,9 @@ inline seat_gone(i)
 {
 	if
 	:: phase[i] == AT_WORK ->
-#ifdef FREED_BEFORE_READER_LEFT
-		seat_clear(i);
-#else
 		phase[i] = LEAVING;
+#ifdef FREED_BEFORE_READER_LEFT
+		mapped = NOBODY;
 #endif
 #ifndef HUNG_UP_OVER_DONE
 		if
