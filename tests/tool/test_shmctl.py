@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 """shmctl as a user calls it, against servers that run, hang, stop and die.
 
-    test_shmctl.py SHMCTL TOOL_SERVER TOOL_PRODUCER
+    test_shmctl.py SHMCTL TOOL_SERVER TOOL_PRODUCER TOOL_REACTOR
 """
 
 import json
@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from tap import run_tests, test  # pylint: disable=wrong-import-position
 
-SHMCTL, TOOL_SERVER, TOOL_PRODUCER = sys.argv[1:4]
+SHMCTL, TOOL_SERVER, TOOL_PRODUCER, TOOL_REACTOR = sys.argv[1:5]
 # What every message is made of: nothing of it may be seen anywhere.
 SECRET = 'ThisIsWhatTheClientSaidInPrivate'
 PATIENCE_S = 20
@@ -421,6 +421,72 @@ def misuse_is_exit_code_two_and_says_how_to_go_on():
                       ('list', '--interval', '1'), ('--nonsense',)):
         out, err = shmctl(*arguments, code=2)
         assert out == '' and '--help' in err, (arguments, out, err)
+
+
+# reactors --------------------------------------------------------------------
+
+@contextmanager
+def reactor():
+    """A reactor called words, with a client."""
+    with directory():
+        talker = Talker(TOOL_REACTOR, 'words')
+        try:
+            yield talker
+        finally:
+            talker.end()
+
+
+def row_of_reactor():
+    """What the reactor itself says of its only client."""
+    slots = look()['slots']
+    return slots[0]['reactor'] if slots else {}
+
+
+@test
+def reactor_tells_what_is_in_flight_and_since_when():
+    with reactor() as talker:
+        eventually(lambda: row_of_reactor().get('running_count') == 0)
+        assert row_of_reactor()['oldest_ns'] is None
+        talker.tell('keep')
+        eventually(lambda: row_of_reactor()['running_count'] == 1)
+        assert row_of_reactor()['parked_cap'] == 0
+        time.sleep(0.05)
+        assert 50e6 <= row_of_reactor()['oldest_ns'] < PATIENCE_S * 1e9
+        talker.tell('keep')
+        eventually(lambda: row_of_reactor()['running_count'] == 2)
+        whole, row = look()['reactor'], row_of_reactor()
+        assert whole['running_count'] == 2 and whole['worker_count'] == 2
+        assert whole['answered_count'] == 0 and whole['shown_ns'] is not None
+        assert row['parked_cap'] == 1 and row['oldest_ns'] >= 50e6
+        out, _ = shmctl('stat', 'words')
+        assert '2 running' in out and '0 of 2 busy' in out, out
+        assert 'as many requests in flight as it may' in out, out
+        talker.tell('answer')
+        eventually(lambda: row_of_reactor()['running_count'] == 0)
+        row = row_of_reactor()
+        assert row['parked_cap'] == 0 and row['oldest_ns'] is None
+        assert look()['reactor']['answered_count'] == 2
+        talker.leave()
+
+
+@test
+def reactor_tells_who_does_not_read():
+    with reactor() as talker:
+        talker.tell('flood')
+        eventually(lambda: row_of_reactor()['parked_unread'] == 1)
+        row = row_of_reactor()
+        assert row['queued_count'] >= 1 and row['queued_bytes'] >= 2000, row
+        assert row['turn'] == 'free' and row['parked_turn'] == 0
+        out, _ = shmctl('stat', 'words')
+        assert 'does not read its answers' in out and ' unread ' in out, out
+        talker.leave()
+
+
+@test
+def plain_consumer_has_no_columns_of_a_reactor():
+    with server(), producer():
+        assert 'reactor' not in look() and 'reactor' not in look()['slots'][0]
+        assert 'PARKED' not in shmctl('stat', 'words')[0]
 
 
 @test

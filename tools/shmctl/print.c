@@ -7,7 +7,7 @@
 
 #include "shmctl.h"
 
-#define COLUMN_MAX 16
+#define COLUMN_MAX 24
 #define CELL_BYTES 112
 #define GAP "  "
 

@@ -73,6 +73,27 @@ static int take_look(struct peal_observer *observer, struct look *look)
 
 /* table ------------------------------------------------------------------- */
 
+static void print_reactor(const struct peal_server_info *server)
+{
+	struct text text;
+
+	print_line("requests  %" PRIu64 " running%s; %" PRIu64
+	           " answered, %" PRIu64 " failed, %" PRIu64 " dropped",
+	           server->running_count,
+	           server->is_paused ? ", as many as may be" : "",
+	           server->answered_count, server->failed_count,
+	           server->dropped_count);
+	if (server->worker_count > 0)
+		print_line("workers   %" PRIu32 " of %" PRIu32 " busy",
+		           server->busy_count, server->worker_count);
+	if (server->mean_handler_ns > 0)
+		print_line("handlers  take %s in the mean",
+		           in_time(server->mean_handler_ns, &text));
+	if (server->shown_ns != PEAL_NEVER_LOOKED)
+		print_line("          as of %s ago",
+		           in_time(server->shown_ns, &text));
+}
+
 static void print_server(const struct peal_server_info *server)
 {
 	struct text text, more;
@@ -94,6 +115,8 @@ static void print_server(const struct peal_server_info *server)
 	           in_bytes(server->payload_bytes, &text),
 	           in_bytes(server->dropped_bytes, &more));
 	print_line("consumer  slept %" PRIu64 " times", server->sleep_count);
+	if (server->is_reactor)
+		print_reactor(server);
 }
 
 /* A server may show any numbers; what they give need not fit into one. */
@@ -133,6 +156,42 @@ static bool find_rate(const struct peal_slot_info *slot,
 	return false;
 }
 
+/* One reason of them, the one that lasts. */
+static const char *parked_name(uint32_t parked)
+{
+	if (parked & PEAL_PARKED_RESPONSE)
+		return "unread";
+	if (parked & PEAL_PARKED_CAP)
+		return "cap";
+	return parked & PEAL_PARKED_TURN ? "turn" : "-";
+}
+
+static const char *turn_name(uint32_t turn)
+{
+	switch (turn) {
+	case PEAL_TURN_WAITING:
+		return "waits";
+	case PEAL_TURN_HOLDING:
+		return "holds";
+	default:
+		return "-";
+	}
+}
+
+static void add_reactor_cells(struct table *table,
+                              const struct peal_slot_info *slot)
+{
+	struct text text;
+
+	table_cell(table, "%" PRIu32, slot->running_count);
+	table_cell(table, "%s",
+	           slot->oldest_ns == 0 ? "-"
+	                                : in_time(slot->oldest_ns, &text));
+	table_cell(table, "%" PRIu32, slot->queued_count);
+	table_cell(table, "%s", parked_name(slot->parked));
+	table_cell(table, "%s", turn_name(slot->turn));
+}
+
 static void add_cells(struct table *table, const struct peal_slot_info *slot,
                       const struct look *look, const struct look *before)
 {
@@ -151,6 +210,8 @@ static void add_cells(struct table *table, const struct peal_slot_info *slot,
 	table_cell(table, "%s", in_bytes(slot->payload_bytes, &text));
 	table_cell(table, "%s", in_time(slot->age_ns, &text));
 	table_cell(table, "%s", in_time(slot->idle_ns, &text));
+	if (look->server.is_reactor)
+		add_reactor_cells(table, slot);
 	table_cell(table, "%" PRIu64 "%%", fill_percent(slot));
 	table_cell(table, "%" PRIu64, slot->client_full_count);
 	table_cell(table, "%s", in_time(slot->client_blocked_ns, &text));
@@ -172,6 +233,17 @@ static void print_notes(const struct look *look, uint64_t timeout_ns)
 	for (uint32_t i = 0; i < look->slot_count; i++) {
 		const struct peal_slot_info *slot = &look->slots[i];
 
+		if (slot->parked & PEAL_PARKED_RESPONSE)
+			print_line("Slot %" PRIu32
+			           " does not read its answers: %" PRIu32
+			           " of them wait.",
+			           slot->slot_index, slot->queued_count);
+		if (slot->parked & PEAL_PARKED_CAP)
+			print_line("Slot %" PRIu32
+			           " has as many requests in flight as it "
+			           "may; the oldest one is %s old.",
+			           slot->slot_index,
+			           in_time(slot->oldest_ns, &text));
 		if (fill_percent(slot) < NEARLY_FULL_PERCENT)
 			continue;
 		print_line("Slot %" PRIu32
@@ -188,6 +260,13 @@ static void print_look(const struct look *look, const struct look *before,
 		"SLOT",  "PID",   "UID", "<STATE", "GEN",   "RING",  "MSGS",
 		"MSG/S", "BYTES", "AGE", "IDLE",   "~FILL", "~FULL", "~BLOCKED",
 	};
+	static const char *const reactor_headings[] = {
+		"SLOT",  "PID",   "UID",    "<STATE",   "GEN",
+		"RING",  "MSGS",  "MSG/S",  "BYTES",    "AGE",
+		"IDLE",  "RUN",   "OLDEST", "QUEUED",   "<PARKED",
+		"<TURN", "~FILL", "~FULL",  "~BLOCKED",
+	};
+	const bool is_reactor = look->server.is_reactor != 0;
 	const uint64_t looked_ns = look->server.looked_ns;
 	struct table *table;
 	struct text text;
@@ -195,8 +274,12 @@ static void print_look(const struct look *look, const struct look *before,
 	print_server(&look->server);
 	if (look->slot_count > 0) {
 		print_line("%s", "");
-		table = table_open(headings,
-		                   sizeof(headings) / sizeof(headings[0]));
+		table = is_reactor ? table_open(reactor_headings,
+		                                sizeof(reactor_headings) /
+		                                        sizeof(headings[0]))
+		                   : table_open(headings,
+		                                sizeof(headings) /
+		                                        sizeof(headings[0]));
 		for (uint32_t i = 0; i < look->slot_count; i++)
 			add_cells(table, &look->slots[i], look, before);
 		table_print_and_close(table);
@@ -212,7 +295,7 @@ static void print_look(const struct look *look, const struct look *before,
 
 /* JSON -------------------------------------------------------------------- */
 
-static void write_slot(const struct peal_slot_info *slot)
+static void write_slot(const struct peal_slot_info *slot, bool is_reactor)
 {
 	json_begin(NULL, '{');
 	json_number("slot_index", slot->slot_index);
@@ -226,11 +309,44 @@ static void write_slot(const struct peal_slot_info *slot)
 	json_number("idle_ns", slot->idle_ns);
 	json_number("message_count", slot->message_count);
 	json_number("payload_bytes", slot->payload_bytes);
+	if (is_reactor) {
+		json_begin("reactor", '{');
+		json_number("running_count", slot->running_count);
+		json_number_or_null("oldest_ns", slot->oldest_ns > 0,
+		                    slot->oldest_ns);
+		json_number("queued_count", slot->queued_count);
+		json_number("queued_bytes", slot->queued_bytes);
+		json_number("parked_cap", !!(slot->parked & PEAL_PARKED_CAP));
+		json_number("parked_unread",
+		            !!(slot->parked & PEAL_PARKED_RESPONSE));
+		json_number("parked_turn", !!(slot->parked & PEAL_PARKED_TURN));
+		json_text("turn", slot->turn == PEAL_TURN_FREE
+		                          ? "free"
+		                          : turn_name(slot->turn));
+		json_end('}');
+	}
 	json_begin("client_says", '{');
 	json_number("fill_bytes", slot->client_fill_bytes);
 	json_number("full_count", slot->client_full_count);
 	json_number("blocked_ns", slot->client_blocked_ns);
 	json_end('}');
+	json_end('}');
+}
+
+static void write_reactor(const struct peal_server_info *server)
+{
+	json_begin("reactor", '{');
+	json_number("running_count", server->running_count);
+	json_number("answered_count", server->answered_count);
+	json_number("failed_count", server->failed_count);
+	json_number("dropped_count", server->dropped_count);
+	json_number("worker_count", server->worker_count);
+	json_number("busy_count", server->busy_count);
+	json_number("is_paused", server->is_paused);
+	json_number_or_null("mean_handler_ns", server->mean_handler_ns > 0,
+	                    server->mean_handler_ns);
+	json_number_or_null("shown_ns", server->shown_ns != PEAL_NEVER_LOOKED,
+	                    server->shown_ns);
 	json_end('}');
 }
 
@@ -257,9 +373,11 @@ static void write_look(const struct look *look)
 	json_number("refused_count", server->refused_count);
 	json_number("dropped_bytes", server->dropped_bytes);
 	json_number("sleep_count", server->sleep_count);
+	if (server->is_reactor)
+		write_reactor(server);
 	json_begin("slots", '[');
 	for (uint32_t i = 0; i < look->slot_count; i++)
-		write_slot(&look->slots[i]);
+		write_slot(&look->slots[i], server->is_reactor != 0);
 	json_end(']');
 	json_end('}');
 	json_end_document();
