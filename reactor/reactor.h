@@ -8,7 +8,7 @@
  *	take.c      a request out of its ring, and where its handler runs
  *	answer.c    answers back into the rings, in order
  *	call.c      pushes, and calls of the server's own
- *	show.c		what shmctl tells of it
+ *	show.c	what shmctl tells of it
  *	completions.c, workers.c
  *
  *	  pass:  look at the bell
