@@ -2,7 +2,6 @@
 #include "reactor/turns.h"
 
 #include "base/cpu.h"
-#include "base/hooks.h"
 #include "reactor/reactor.h"
 
 #define WINDOW_NS PEAL__NS_PER_MS
@@ -149,7 +148,6 @@ static void end_turn(struct peal__peer *peer)
 	peal__peers_ring(peer->reactor);
 	drop(peer);
 	begin_to_wait(peer);
-	PEAL__HOOK("turns: ended");
 	if (!sleeps(peer))
 		/* B8: pairs with B3 and B6: whoever sees the bump sees that
 		 * it is to yield. Nobody sleeps here, so nobody is woken. */
