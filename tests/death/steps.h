@@ -360,6 +360,8 @@ static inline bool steps_run(pid_t pid, pid_t tid, uint64_t target,
 	sched_setaffinity(0, sizeof(all), &all);
 	if (steps->kind == STEPS_OVER || steps->kind == STEPS_FAILED) {
 		sched_setaffinity(tid, sizeof(all), &all);
+		ptrace(PTRACE_POKEUSER, tid, (void *)(uintptr_t)STEPS_DEBUG(7),
+		       NULL);
 		ptrace(PTRACE_DETACH, tid, NULL, NULL);
 		return false;
 	}
