@@ -12,8 +12,8 @@
  *	parent   steps_run()            as far as boundary N, and kill
  *
  * Ours is what lies in the text of this program, into which the layers are
- * linked; between the marks nothing else of it runs. The C library is stepped
- * through as well, and counts where @everywhere is set. One victim dies at one
+ * linked; between the marks nothing else of it runs. The C library counts where
+ * @everywhere is set; else only what it asks of the kernel does. One victim dies at one
  * boundary: the next one begins anew, so that no state is shared but what the
  * dead left behind.
  *
@@ -36,6 +36,7 @@
 #define STEPS_NEVER UINT64_MAX
 #define STEPS_MAX 100000        /* boundaries of an operation */
 #define STEPS_STEPS_MAX 2000000 /* then it goes in circles */
+#define STEPS_CALL_STOP 0x80    /* of a signal: it is in a system call */
 #define STEPS_YIELDS 5
 #define STEPS_PATIENCE_NS (20 * SCENE_S)
 
@@ -58,6 +59,8 @@ struct steps {
 	bool everywhere;
 	void (*unblock)(void); /* wake it; NULL: somebody else does */
 
+	uint64_t *kill_ns; /* when it was killed; or NULL */
+
 	uint64_t count; /* boundaries, of the victim that was stepped */
 	struct steps_boundary boundaries[STEPS_MAX];
 	uint32_t call_count;
@@ -72,12 +75,14 @@ struct steps {
 #define STEPS_ARE_POSSIBLE true
 #define STEPS_CALL_INSTRUCTION 0x050f
 #define STEPS_RIP offsetof(struct user_regs_struct, rip)
+#define STEPS_RSP offsetof(struct user_regs_struct, rsp)
 #define STEPS_NUMBER offsetof(struct user_regs_struct, orig_rax)
 #define STEPS_DEBUG(i) offsetof(struct user, u_debugreg[i])
 #else
 #define STEPS_ARE_POSSIBLE false
 #define STEPS_CALL_INSTRUCTION 0
 #define STEPS_RIP 0
+#define STEPS_RSP 0
 #define STEPS_NUMBER 0
 #define STEPS_DEBUG(i) 0
 #endif
@@ -171,21 +176,16 @@ static inline enum steps_kind steps_wait(pid_t tid, struct steps *steps,
 			return STEPS_ASLEEP;
 		steps->unblock();
 	}
-	return got == tid && WIFSTOPPED(status) && WSTOPSIG(status) == SIGTRAP
+	return got == tid && WIFSTOPPED(status) &&
+	                       (WSTOPSIG(status) & ~STEPS_CALL_STOP) == SIGTRAP
 	               ? STEPS_LEFT
 	               : STEPS_FAILED;
 }
 
-/* At a system call instruction. True when it is over with this victim. */
+/* It has entered a system call. True when it is over with this victim. */
 static inline bool steps_through_call(pid_t tid, struct steps *steps,
                                       uint64_t target)
 {
-	int status;
-
-	steps->kind = STEPS_FAILED;
-	if (ptrace(PTRACE_SYSCALL, tid, NULL, NULL) != 0 ||
-	    waitpid(tid, &status, __WALL) != tid || !WIFSTOPPED(status))
-		return true;
 	steps->call = (long)steps_register(tid, STEPS_NUMBER);
 	if (steps_pass(steps, target, STEPS_ENTERED))
 		return true;
@@ -197,24 +197,72 @@ static inline bool steps_through_call(pid_t tid, struct steps *steps,
 	       steps_pass(steps, target, STEPS_LEFT);
 }
 
+/* Go on, as @request says, until it stops; the signal, or 0: it has ended. */
+static inline int steps_go_on(pid_t tid, int request)
+{
+	int status;
+
+	if (ptrace((enum __ptrace_request)request, tid, NULL, NULL) != 0 ||
+	    waitpid(tid, &status, __WALL) != tid || !WIFSTOPPED(status))
+		return 0;
+	return WSTOPSIG(status);
+}
+
+/* Stop before the instructions at @rip and at the end. False: it cannot. */
+static inline bool steps_set_breakpoints(pid_t tid, uintptr_t rip)
+{
+	const uintptr_t words[] = {rip, (uintptr_t)steps_end, 1 << 0 | 1 << 2};
+	const int numbers[] = {0, 1, 7};
+
+	for (size_t i = 0; i < CHECK_COUNT(words); i++)
+		if (ptrace(PTRACE_POKEUSER, tid,
+		           (void *)(uintptr_t)STEPS_DEBUG(numbers[i]),
+		           (void *)words[i]) != 0)
+			return false;
+	return true;
+}
+
+/* It has just called the C library. True when it is over with this victim. */
+static inline bool steps_over_library(pid_t tid, struct steps *steps,
+                                      uint64_t target)
+{
+	int signal;
+
+	while ((signal = steps_go_on(tid, PTRACE_SYSCALL)) ==
+	       (SIGTRAP | STEPS_CALL_STOP)) {
+		/* The instruction itself is two bytes long. */
+		steps->rip = steps_register(tid, STEPS_RIP) - 2;
+		if (steps_through_call(tid, steps, target))
+			return true;
+	}
+	if (signal != SIGTRAP)
+		steps->kind = STEPS_FAILED;
+	return signal != SIGTRAP;
+}
+
 /* One step, of the victim that stands at @rip. True when it is over with it. */
 static inline bool steps_once(pid_t tid, struct steps *steps, uint64_t target)
 {
-	bool is_ours = steps_is_ours(steps->rip);
-	int status;
-	long word;
+	bool is_ours = steps_is_ours(steps->rip), is_call = false;
+	uintptr_t stack;
 
 	if ((is_ours || steps->everywhere) &&
 	    steps_pass(steps, target, STEPS_AT_INSTRUCTION))
 		return true;
-	if (!is_ours) {
-		word = ptrace(PTRACE_PEEKTEXT, tid, (void *)steps->rip, NULL);
-		if ((word & 0xffff) == STEPS_CALL_INSTRUCTION)
-			return steps_through_call(tid, steps, target);
+	if (!is_ours && !steps->everywhere) {
+		stack = steps_register(tid, STEPS_RSP);
+		stack = (uintptr_t)ptrace(PTRACE_PEEKDATA, tid, (void *)stack,
+		                          NULL);
+		if (steps_is_ours(stack) && steps_set_breakpoints(tid, stack))
+			return steps_over_library(tid, steps, target);
 	}
-	if (ptrace(PTRACE_SINGLESTEP, tid, NULL, NULL) == 0 &&
-	    waitpid(tid, &status, __WALL) == tid && WIFSTOPPED(status) &&
-	    WSTOPSIG(status) == SIGTRAP)
+	if (!is_ours)
+		is_call = (ptrace(PTRACE_PEEKTEXT, tid, (void *)steps->rip,
+		                  NULL) &
+		           0xffff) == STEPS_CALL_INSTRUCTION;
+	if (is_call && steps_go_on(tid, PTRACE_SYSCALL) != 0)
+		return steps_through_call(tid, steps, target);
+	if (!is_call && steps_go_on(tid, PTRACE_SINGLESTEP) == SIGTRAP)
 		return false;
 	steps->kind = STEPS_FAILED;
 	return true;
@@ -235,20 +283,6 @@ static inline void steps_walk(pid_t tid, uint64_t target, struct steps *steps)
 			return;
 	}
 	steps->kind = STEPS_FAILED;
-}
-
-/* Stop before the instructions at @rip and at the end. False: it cannot. */
-static inline bool steps_set_breakpoints(pid_t tid, uintptr_t rip)
-{
-	const uintptr_t words[] = {rip, (uintptr_t)steps_end, 1 << 0 | 1 << 2};
-	const int numbers[] = {0, 1, 7};
-
-	for (size_t i = 0; i < CHECK_COUNT(words); i++)
-		if (ptrace(PTRACE_POKEUSER, tid,
-		           (void *)(uintptr_t)STEPS_DEBUG(numbers[i]),
-		           (void *)words[i]) != 0)
-			return false;
-	return true;
 }
 
 /* To the @passing-th time that it stands at @rip. False when it ends before. */
@@ -295,10 +329,13 @@ static inline void steps_jump(pid_t tid, uint64_t target, struct steps *steps)
 		return;
 	/* As far into the call as wanted; nothing else is passed meanwhile. */
 	steps->passed = 0;
-	steps_through_call(tid, steps,
-	                   1 + (uint64_t)(last->kind - STEPS_ENTERED) -
-	                           (last->kind == STEPS_LEFT &&
-	                            last[-1].kind != STEPS_ASLEEP));
+	if (steps_go_on(tid, PTRACE_SYSCALL) == 0)
+		steps->kind = STEPS_FAILED;
+	else
+		steps_through_call(tid, steps,
+		                   1 + (uint64_t)(last->kind - STEPS_ENTERED) -
+		                           (last->kind == STEPS_LEFT &&
+		                            last[-1].kind != STEPS_ASLEEP));
 }
 
 /* Wait for the mark. -errno: there is nobody to be stepped. */
@@ -317,7 +354,8 @@ static inline int steps_await(pid_t tid)
 	    waitpid(tid, &status, __WALL) != tid)
 		return -ESRCH;
 	return ptrace(PTRACE_SETOPTIONS, tid, NULL,
-	              (void *)(uintptr_t)PTRACE_O_EXITKILL) == 0
+	              (void *)(uintptr_t)(PTRACE_O_EXITKILL |
+	                                  PTRACE_O_TRACESYSGOOD)) == 0
 	               ? 0
 	               : -errno;
 }
@@ -365,6 +403,8 @@ static inline bool steps_run(pid_t pid, pid_t tid, uint64_t target,
 		ptrace(PTRACE_DETACH, tid, NULL, NULL);
 		return false;
 	}
+	if (steps->kill_ns != NULL)
+		scene_put(steps->kill_ns, scene_now_ns());
 	kill(pid, SIGKILL);
 	/* A traced thread that has died keeps its process until it is seen. */
 	while (tid != pid && waitpid(tid, &status, __WALL) == tid &&
@@ -377,37 +417,53 @@ static inline bool steps_run(pid_t pid, pid_t tid, uint64_t target,
 
 /* Which boundaries are tried: all of them, or a sample. */
 struct steps_sample {
-	uint64_t part_count; /* of equal length, one boundary of each */
-	uint64_t part;       /* the next one */
-	uint64_t call;       /* then those of system calls, from here on */
+	uint64_t parts, part;           /* one boundary of each, the next */
+	uint64_t call_parts, call_part; /* then of those of system calls */
 	uint64_t chance;
 };
 
 static inline struct steps_sample steps_choose(const struct steps *steps,
                                                uint64_t most)
 {
+	bool are_all = steps->count <= most;
+
 	return (struct steps_sample){
-		.part_count = steps->count < most ? steps->count : most,
+		.parts = are_all ? steps->count : most,
+		.call_parts = are_all                    ? 0
+	                      : steps->call_count < most ? steps->call_count
+	                                                 : most,
 		.chance = scene_seed,
 	};
 }
 
-/* The next boundary, or 0. All those of system calls are in every sample. */
+/* One of the @part-th of @parts equal parts of 0 to @count - 1. */
+static inline uint64_t steps_pick(struct steps_sample *sample, uint64_t count,
+                                  uint64_t part, uint64_t parts)
+{
+	uint64_t first = count * part / parts;
+	uint64_t last = count * (part + 1) / parts;
+
+	return first + scene_random(&sample->chance) % (last - first);
+}
+
+/* The next boundary, or 0. */
 static inline uint64_t steps_next(const struct steps *steps,
                                   struct steps_sample *sample)
 {
-	uint64_t first, last;
+	uint64_t left;
 
-	if (sample->part < sample->part_count) {
-		first = steps->count * sample->part / sample->part_count;
-		last = steps->count * ++sample->part / sample->part_count;
-		return 1 + first +
-		       scene_random(&sample->chance) % (last - first);
+	if (sample->part < sample->parts)
+		return 1 + steps_pick(sample, steps->count, sample->part++,
+		                      sample->parts);
+	if (sample->call_part == sample->call_parts)
+		return 0;
+	left = 1 + steps_pick(sample, steps->call_count, sample->call_part++,
+	                      sample->call_parts);
+	for (uint64_t i = 0; i < steps->count; i++) {
+		left -= steps->boundaries[i].kind != STEPS_AT_INSTRUCTION;
+		if (left == 0)
+			return i + 1;
 	}
-	while (sample->part_count < steps->count && sample->call < steps->count)
-		if (steps->boundaries[sample->call++].kind !=
-		    STEPS_AT_INSTRUCTION)
-			return sample->call;
 	return 0;
 }
 

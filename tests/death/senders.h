@@ -1,0 +1,246 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What tests share in which consumers die, one after the other:
+ *
+ *	producers  one blocks in a tiny ring, one sends now and then: they are
+ *	           told -ECONNRESET, or -ESHUTDOWN when it was closing, once,
+ *	           and hold no more after it than before
+ *	visitor    attaches, sends and detaches, again and again
+ *	victim     a new process each time
+ *	heir       opens the name after it: everybody is heard, nothing is left
+ */
+#ifndef PEAL_TESTS_DEATH_SENDERS_H
+#define PEAL_TESTS_DEATH_SENDERS_H
+
+#include "tests/scene.h"
+
+#include "peal/mpsc.h"
+
+#define NAME "words"
+#define SENDER_COUNT 2
+#define VISITOR SENDER_COUNT
+#define SLOT_MAX 8
+#define WATCH_NS (10 * SCENE_S)
+#define FAR_ABOVE_NS (SCENE_IS_SANITIZED ? 3 * SCENE_S : SCENE_S)
+#define PEEKS_MAX 8 /* between two looks at the rest of the world */
+
+enum { FILLS, SENDS_SLOWLY };
+enum { HUSH_NOBODY, HUSH_ALL_BUT_SLOW, HUSH_ALL };
+
+struct board {
+	uint64_t round;    /* of the heir that is open, else 0 */
+	uint64_t stop;     /* the heir: close */
+	uint64_t over;     /* everybody: it is over */
+	uint64_t hush;     /* producers: send nothing for now */
+	uint64_t *kill_ns; /* when the victim was killed; 0: not yet */
+	uint64_t told_max_ns, told_count, shut_down_count;
+	uint64_t sent[SENDER_COUNT];
+	struct scene_held held[SENDER_COUNT];
+	uint64_t heard[SENDER_COUNT + 1]; /* the last round it was heard in */
+	char fault[200];
+};
+
+static struct board *board;
+static uint32_t wait_mode; /* of everybody in this part */
+
+#define fault(...) scene_fault(board->fault, sizeof(board->fault), __VA_ARGS__)
+
+/* producers' processes --------------------------------------------------- */
+
+static void note_told(int error)
+{
+	uint64_t kill_ns = scene_get(board->kill_ns);
+	uint64_t late_ns = scene_now_ns() - kill_ns;
+
+	scene_add(error == -ESHUTDOWN ? &board->shut_down_count
+	                              : &board->told_count,
+	          1);
+	/* An heir closes in peace. */
+	if (error == -ECONNRESET && late_ns > scene_get(&board->told_max_ns))
+		scene_put(&board->told_max_ns, late_ns);
+	if (kill_ns == 0 && error == -ECONNRESET)
+		fault("told of a death that did not happen");
+}
+
+/* Whoever has attached again holds what it held at first. */
+static void check_held(uint32_t sender)
+{
+	struct scene_held held = scene_held(), *first = &board->held[sender];
+
+	if (first->fds == 0)
+		*first = held;
+	else if (held.fds != first->fds || held.maps != first->maps ||
+	         held.threads != first->threads)
+		fault("sender %u holds %u descriptors, %u mappings, %u threads "
+		      "instead of %u, %u, %u",
+		      sender, held.fds, held.maps, held.threads, first->fds,
+		      first->maps, first->threads);
+}
+
+static int send_for_ever(void *arg)
+{
+	struct peal_producer_options options = PEAL_PRODUCER_OPTIONS_INIT;
+	uint32_t sender = (uint32_t)(uintptr_t)arg;
+	struct peal_producer *producer = NULL;
+	uint64_t sequence = 0;
+	bool is_connected = false;
+	uint8_t data[400];
+	int error;
+
+	options.name = NAME;
+	options.ring_bytes = 4096;
+	options.reconnect = 1;
+	options.wait_mode = wait_mode;
+	while (scene_get(&board->over) == 0) {
+		size_t bytes = sender == FILLS ? sizeof(data) : 40;
+
+		/* Only who is connected may be quiet, or it would never be. */
+		if (is_connected &&
+		    scene_get(&board->hush) > (sender == SENDS_SLOWLY)) {
+			scene_sleep_ns(SCENE_MS / 10);
+			continue;
+		}
+
+		scene_stamp_write(data, bytes, sender, sequence + 1);
+		error = producer == NULL
+		                ? peal_producer_attach(&options, WATCH_NS,
+		                                       &producer)
+		                : peal_producer_send(producer, data, bytes,
+		                                     WATCH_NS);
+		if (error == -ETIMEDOUT)
+			return fault("sender %u hung", sender);
+		if (is_connected &&
+		    (error == -ECONNRESET || error == -ESHUTDOWN))
+			note_told(error);
+		if (!is_connected && error == 0)
+			check_held(sender);
+		is_connected = error == 0;
+		sequence += is_connected;
+		scene_add(&board->sent[sender], is_connected);
+		if (error < 0 || sender == SENDS_SLOWLY)
+			scene_sleep_ns(SCENE_MS / 2);
+	}
+	return 0;
+}
+
+/* So that the door has something to do as well. */
+static int visit_for_ever(void *arg)
+{
+	struct peal_producer_options options = PEAL_PRODUCER_OPTIONS_INIT;
+	struct peal_producer *producer;
+	uint8_t data[sizeof(struct scene_stamp)];
+
+	(void)arg;
+	options.name = NAME;
+	while (scene_get(&board->over) == 0) {
+		if (scene_get(&board->hush) == 0 &&
+		    peal_producer_attach(&options, WATCH_NS, &producer) == 0) {
+			scene_stamp_write(data, sizeof(data), VISITOR, 1);
+			if (peal_producer_send(producer, data, sizeof(data),
+			                       0) == 0)
+				scene_sleep_ns(SCENE_MS);
+			peal_producer_detach(producer);
+		}
+		scene_sleep_ns(SCENE_MS);
+	}
+	return 0;
+}
+
+/* consumers' processes --------------------------------------------------- */
+
+static int take(const struct peal_message *message, uint32_t *ret_sender)
+{
+	struct scene_stamp stamp;
+
+	if (!scene_stamp_read(message->data, message->data_bytes, &stamp) ||
+	    stamp.sender > VISITOR)
+		return fault("a torn message");
+	*ret_sender = stamp.sender;
+	return 0;
+}
+
+static struct peal_consumer *open_consumer(void)
+{
+	struct peal_consumer_options options = PEAL_CONSUMER_OPTIONS_INIT;
+	struct peal_consumer *consumer;
+	struct peal_failure failure;
+
+	options.name = NAME;
+	options.wait_mode = wait_mode;
+	options.spin_mode = PEAL_SPIN_NEVER;
+	options.producer_max = SLOT_MAX;
+	options.ret_failure = &failure;
+	if (peal_consumer_open(&options, &consumer) == 0)
+		return consumer;
+	fault("open: %s", failure.text);
+	return NULL;
+}
+
+static int inherit(void *arg)
+{
+	struct peal_consumer *consumer = open_consumer();
+	struct peal_message message;
+	uint64_t round = (uintptr_t)arg;
+	uint32_t sender;
+
+	if (consumer == NULL)
+		return 1;
+	while (scene_get(&board->stop) == 0) {
+		peal_consumer_wait(consumer, SCENE_MS);
+		for (int i = 0; i < PEEKS_MAX &&
+		                peal_consumer_peek(consumer, &message) == 0;
+		     i++) {
+			if (take(&message, &sender) != 0)
+				return 1;
+			scene_put(&board->heard[sender], round);
+			peal_consumer_release(consumer, &message);
+		}
+	}
+	return peal_consumer_close(consumer);
+}
+
+/* the parent ------------------------------------------------------------- */
+
+/* The heir of whoever lived before: all are heard, and nothing is left. */
+static void run_heir(uint64_t round)
+{
+	pid_t heir;
+	int status;
+
+	scene_put(&board->stop, 0);
+	heir = scene_start(inherit, (void *)(uintptr_t)round);
+	for (uint32_t i = 0; i <= VISITOR; i++)
+		if (!scene_reach(&board->heard[i], round, WATCH_NS))
+			fault("sender %u was not heard by the heir", i);
+	scene_put(&board->stop, 1);
+	status = scene_wait(heir, WATCH_NS);
+	if (status != 0)
+		fault("the heir ended with %d", status);
+	if (strcmp(scene_names(), "") != 0)
+		fault("left behind: %s", scene_names());
+}
+
+/* After a victim that has ended so, and its heir: is all as it must be? */
+static void judge_life(int status, const char *what)
+{
+	static uint64_t round;
+
+	if (status != 0 && status != CHECK_KILLED_BY + SIGKILL)
+		fault("the victim ended with %d", status);
+	for (const char *const *name =
+	             (const char *const[]){"", NAME ".lock ",
+	                                   NAME ".lock " NAME "~peal ",
+	                                   NAME " " NAME ".lock ", NULL};
+	     strcmp(scene_names(), *name) != 0;)
+		if (*++name == NULL) {
+			fault("left behind: %s", scene_names());
+			break;
+		}
+	run_heir(++round);
+	if (board->told_max_ns > FAR_ABOVE_NS)
+		fault("told after %.0f ms", (double)board->told_max_ns / 1e6);
+	if (board->fault[0] != '\0')
+		fail_msg("%s: %s", what, board->fault);
+}
+
+#endif
