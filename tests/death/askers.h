@@ -1,0 +1,345 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What tests share in which servers die, one after the other:
+ *
+ *	caller     one call at a time
+ *	pipeliner  a few requests at once: each id comes back once, answered
+ *	           or lost
+ *	victim     a new process each time
+ *	heir       opens the name after it: both are answered, nothing is left,
+ *	           and they hold what they held at first
+ *
+ * A request and its answer are the same stamp, a push has a stamp of PUSHER.
+ */
+#ifndef PEAL_TESTS_DEATH_ASKERS_H
+#define PEAL_TESTS_DEATH_ASKERS_H
+
+#include "tests/scene.h"
+
+#include "peal/client.h"
+
+#define NAME "mortal"
+#define ASKER_COUNT 2
+#define PUSHER ASKER_COUNT
+#define DEPTH 4
+#define MESSAGE_BYTES 100
+#define WATCH_NS (10 * SCENE_S)
+#define FAR_ABOVE_NS (SCENE_IS_SANITIZED ? 3 * SCENE_S : SCENE_S)
+
+enum { CALLER, PIPELINER };
+
+struct board {
+	uint64_t over;
+	uint64_t hush;    /* clients: ask nothing anew for now */
+	uint64_t stop;    /* the heir: close */
+	uint64_t kill_ns; /* of steps; 0: not yet */
+	uint64_t *killed; /* where it is written: there, or in a plan */
+	uint64_t told_max_ns, told_count, push_count;
+	uint64_t answered[ASKER_COUNT];
+	uint64_t replied; /* by the victim's worker */
+	struct scene_held held[ASKER_COUNT];
+	char fault[200];
+};
+
+static struct board *board;
+
+#define fault(...) scene_fault(board->fault, sizeof(board->fault), __VA_ARGS__)
+
+/* clients' processes ------------------------------------------------------ */
+
+struct asker {
+	struct peal_client *client;
+	uint32_t number;
+	bool is_connected; /* and answered */
+	uint64_t sequence;
+	uint64_t last_push;
+	struct {
+		uint64_t id, sequence;
+	} flying[DEPTH];
+	uint32_t flying_count;
+};
+
+/* A server that begins anew pushes from 1 on. */
+static void note_push(const struct peal_message *push, void *arg)
+{
+	struct asker *asker = arg;
+	struct scene_stamp stamp = {0};
+
+	if (!scene_stamp_read(push->data, push->data_bytes, &stamp) ||
+	    stamp.sender != PUSHER)
+		fault("a torn push");
+	else if (stamp.sequence != 1 && stamp.sequence != asker->last_push + 1)
+		fault("push %llu follows %llu",
+		      (unsigned long long)stamp.sequence,
+		      (unsigned long long)asker->last_push);
+	asker->last_push = stamp.sequence;
+	scene_add(&board->push_count, 1);
+}
+
+/* A request that was sent has ended so: was it in time, and for a reason? */
+static void note_loss(const struct asker *asker, int error)
+{
+	uint64_t kill_ns = scene_get(board->killed);
+	uint64_t late_ns = scene_now_ns() - kill_ns;
+
+	if (error != -ECONNRESET)
+		return;
+	if (kill_ns == 0)
+		fault("client %u: told of a death that did not happen",
+		      asker->number);
+	else if (late_ns > scene_get(&board->told_max_ns))
+		scene_put(&board->told_max_ns, late_ns);
+	scene_add(&board->told_count, 1);
+}
+
+static uint64_t sent_count(const struct asker *asker)
+{
+	struct peal_client_stats stats = {0};
+
+	if (peal_client_stats(asker->client, &stats) < 0)
+		fault("no counters");
+	return stats.sent_count;
+}
+
+static void check_held(const struct asker *asker)
+{
+	struct scene_held held = scene_held();
+	struct scene_held *first = &board->held[asker->number];
+
+	if (first->fds == 0)
+		*first = held;
+	else if (held.fds != first->fds || held.maps != first->maps ||
+	         held.threads != first->threads)
+		fault("client %u holds %u descriptors, %u mappings, %u threads "
+		      "instead of %u, %u, %u",
+		      asker->number, held.fds, held.maps, held.threads,
+		      first->fds, first->maps, first->threads);
+}
+
+static int check_answer(struct asker *asker, const struct peal_message *answer,
+                        uint64_t sequence)
+{
+	struct scene_stamp stamp;
+
+	if (!scene_stamp_read(answer->data, answer->data_bytes, &stamp) ||
+	    stamp.sender != asker->number || stamp.sequence != sequence)
+		return fault("client %u: not the answer to %llu", asker->number,
+		             (unsigned long long)sequence);
+	if (!asker->is_connected)
+		check_held(asker);
+	asker->is_connected = true;
+	scene_add(&board->answered[asker->number], 1);
+	return 0;
+}
+
+static bool is_absence(int error)
+{
+	return error == -ECONNRESET || error == -ESHUTDOWN ||
+	       error == -ENOENT || error == -ECONNREFUSED;
+}
+
+/* There is no server, or no longer: come again. */
+static int pause_after(struct asker *asker, int error)
+{
+	if (!is_absence(error))
+		return fault("client %u: %d", asker->number, error);
+	asker->is_connected = false;
+	scene_sleep_ns(SCENE_MS / 2);
+	return 0;
+}
+
+static int call_once(struct asker *asker)
+{
+	uint8_t data[MESSAGE_BYTES];
+	struct peal_message answer;
+	uint64_t before = sent_count(asker);
+	int error;
+
+	scene_stamp_write(data, sizeof(data), asker->number, ++asker->sequence);
+	error = peal_client_call(asker->client, data, sizeof(data), WATCH_NS,
+	                         &answer);
+	if (error == 0)
+		return check_answer(asker, &answer, asker->sequence);
+	/* Or the loss came before, or it could not connect again. */
+	if (sent_count(asker) != before)
+		note_loss(asker, error);
+	return pause_after(asker, error);
+}
+
+static int take_one(struct asker *asker)
+{
+	struct peal_message answer;
+	int error = peal_client_recv(asker->client, WATCH_NS, &answer);
+	uint32_t at = 0;
+
+	if (error < 0)
+		return fault("client %u: %u requests have not ended when recv "
+		             "says %d",
+		             asker->number, asker->flying_count, error);
+	while (at < asker->flying_count && asker->flying[at].id != answer.id)
+		at++;
+	if (at == asker->flying_count)
+		return fault("an answer to nothing, or a second one");
+	if (answer.kind == PEAL_ANSWERED)
+		error = check_answer(asker, &answer,
+		                     asker->flying[at].sequence);
+	else if (!is_absence(answer.status))
+		error = fault("failed with %d", answer.status);
+	else
+		note_loss(asker, answer.status);
+	asker->flying[at] = asker->flying[--asker->flying_count];
+	return error;
+}
+
+static int call_many(struct asker *asker)
+{
+	uint8_t data[MESSAGE_BYTES];
+	int error = 0;
+
+	while (asker->flying_count < DEPTH && error == 0) {
+		uint64_t *id = &asker->flying[asker->flying_count].id;
+
+		asker->flying[asker->flying_count].sequence = ++asker->sequence;
+		scene_stamp_write(data, sizeof(data), asker->number,
+		                  asker->sequence);
+		error = peal_client_send(asker->client, data, sizeof(data),
+		                         PEAL_FOREVER, WATCH_NS, id);
+		asker->flying_count += error == 0;
+	}
+	while (asker->flying_count > 0)
+		if (take_one(asker) < 0)
+			return -1;
+	return error < 0 && error != -EAGAIN ? pause_after(asker, error) : 0;
+}
+
+/* Ask nothing; asleep at the bell, for pushes, as long as there is a server. */
+static void idle(struct asker *asker)
+{
+	struct peal_message answer;
+	int error = peal_client_recv(asker->client, SCENE_MS, &answer);
+
+	if (error == 0)
+		fault("client %u: an answer to nothing", asker->number);
+	else if (error != -ETIMEDOUT)
+		pause_after(asker, error);
+}
+
+static int ask_for_ever(void *arg)
+{
+	struct asker asker = {.number = (uint32_t)(uintptr_t)arg};
+	struct peal_client_options options = PEAL_CLIENT_OPTIONS_INIT;
+	int error;
+
+	options.name = NAME;
+	options.on_push = note_push;
+	options.arg = &asker;
+	options.reconnect = 1;
+	options.spin_mode = PEAL_SPIN_NEVER;
+	while ((error = peal_client_connect(&options, WATCH_NS,
+	                                    &asker.client)) < 0)
+		if (pause_after(&asker, error) < 0)
+			return 1;
+	while (scene_get(&board->over) == 0)
+		if (scene_get(&board->hush) != 0)
+			idle(&asker);
+		else if ((asker.number == CALLER ? call_once(&asker)
+		                                 : call_many(&asker)) < 0)
+			return 2;
+	return peal_client_close(asker.client);
+}
+
+/* servers' processes ------------------------------------------------------ */
+
+static void echo(struct peal_request *request, void *arg)
+{
+	struct scene_stamp stamp;
+	size_t bytes;
+	const void *data = peal_request_data(request, &bytes);
+
+	(void)arg;
+	if (!scene_stamp_read(data, bytes, &stamp) ||
+	    stamp.sender >= ASKER_COUNT)
+		fault("a torn request");
+	peal_reply(request, data, bytes);
+}
+
+static struct peal_reactor *open_reactor(void (*serve)(struct peal_request *,
+                                                       void *),
+                                         uint32_t worker_count)
+{
+	struct peal_reactor_options options = PEAL_REACTOR_OPTIONS_INIT;
+	struct peal_reactor *reactor;
+	struct peal_failure failure;
+
+	options.name = NAME;
+	options.on_request = serve;
+	options.worker_count = worker_count;
+	options.inline_mode = worker_count > 0 ? PEAL_INLINE_NEVER
+	                                       : PEAL_INLINE_AUTO;
+	options.spin_mode = PEAL_SPIN_NEVER;
+	options.client_max = 8;
+	options.ring_default_bytes = PEAL_RING_MIN_BYTES;
+	options.ret_failure = &failure;
+	if (peal_reactor_open(&options, &reactor) == 0)
+		return reactor;
+	fault("open: %s", failure.text);
+	return NULL;
+}
+
+static int close_reactor(struct peal_reactor *reactor)
+{
+	while (peal_reactor_close(reactor) == -EBUSY)
+		scene_sleep_ns(SCENE_MS);
+	return 0;
+}
+
+static int inherit(void *arg)
+{
+	struct peal_reactor *reactor = open_reactor(echo, 0);
+
+	(void)arg;
+	if (reactor == NULL)
+		return 1;
+	while (scene_get(&board->stop) == 0)
+		peal_reactor_run_once(reactor, SCENE_MS);
+	return close_reactor(reactor);
+}
+
+/* the parent -------------------------------------------------------------- */
+
+static void start_askers(void)
+{
+	memset(board, 0, sizeof(*board));
+	board->killed = &board->kill_ns;
+	for (uintptr_t i = 0; i < ASKER_COUNT; i++)
+		scene_start(ask_for_ever, (void *)i);
+}
+
+/* After a victim that has ended so: is all as it must be? */
+static void judge_life(int status, const char *what)
+{
+	uint64_t before[ASKER_COUNT];
+	pid_t heir;
+
+	if (status != 0 && status != CHECK_KILLED_BY + SIGKILL)
+		fault("the victim ended with %d", status);
+	memcpy(before, board->answered, sizeof(before));
+	scene_put(&board->stop, 0);
+	heir = scene_start(inherit, NULL);
+	for (uint32_t i = 0; i < ASKER_COUNT; i++)
+		if (!scene_reach(&board->answered[i], before[i] + DEPTH,
+		                 WATCH_NS))
+			fault("client %u is not answered by the heir", i);
+	scene_put(&board->stop, 1);
+	status = scene_wait(heir, WATCH_NS);
+	if (status != 0)
+		fault("the heir ended with %d", status);
+	if (strcmp(scene_names(), "") != 0)
+		fault("left behind: %s", scene_names());
+	if (board->told_max_ns > FAR_ABOVE_NS)
+		fault("told after %.0f ms", (double)board->told_max_ns / 1e6);
+	if (board->fault[0] != '\0')
+		fail_msg("%s: %s", what, board->fault);
+}
+
+#endif

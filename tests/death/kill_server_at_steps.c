@@ -1,0 +1,258 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A server killed at every instruction of an answer and of a push, on the
+ * thread that gives it: tests/death/askers.h says what its clients see.
+ *
+ *	./test_kill_server_at_steps [--full]   a sample, or every boundary
+ */
+#include "tests/death/askers.h"
+#include "tests/death/steps.h"
+
+static uint64_t kill_max = 30; /* of each operation */
+
+static uint64_t *stepped; /* the thread of the victim's that is stepped, or 0 */
+
+/* what the victim does ------------------------------------------------------ */
+
+#define WARM_COUNT 10 /* requests before, so that nothing is done at first */
+
+static struct {
+	uint32_t begun_count, replied_count; /* of requests */
+	bool is_handler_stepped;
+	uint32_t is_begun;
+} own;
+
+static void begin(void)
+{
+	__atomic_store_n(&own.is_begun, 1, __ATOMIC_RELEASE);
+	/* Or its turn would never end: they are quicker than the steps. */
+	scene_put(&board->hush, 1);
+	scene_put(stepped, (uint64_t)syscall(SYS_gettid));
+	if (steps_begin() != 0)
+		fault("not traced");
+}
+
+static void serve(struct peal_request *request, void *arg)
+{
+	(void)arg;
+	if (++own.begun_count == WARM_COUNT && own.is_handler_stepped)
+		begin();
+	echo(request, NULL);
+	__atomic_add_fetch(&own.replied_count, 1, __ATOMIC_RELEASE);
+}
+
+/* Until so many requests have come, or the thread that is stepped has begun. */
+static struct peal_reactor *open_and_warm(uint32_t worker_count)
+{
+	struct peal_reactor *reactor = open_reactor(serve, worker_count);
+	uint64_t end_ns = scene_now_ns() + WATCH_NS;
+
+	while (reactor != NULL &&
+	       __atomic_load_n(&own.replied_count, __ATOMIC_ACQUIRE) <
+	               WARM_COUNT &&
+	       __atomic_load_n(&own.is_begun, __ATOMIC_ACQUIRE) == 0 &&
+	       scene_now_ns() < end_ns)
+		peal_reactor_run_once(reactor, SCENE_MS);
+	return reactor;
+}
+
+/* From the reply in a handler on to the ring at the end of the turn. */
+static int reply_here(void *arg)
+{
+	struct peal_reactor *reactor;
+
+	(void)arg;
+	own.is_handler_stepped = true;
+	reactor = open_and_warm(0);
+	steps_end();
+	return reactor == NULL ? 1 : close_reactor(reactor);
+}
+
+static void serve_on_worker(struct peal_request *request, void *arg)
+{
+	serve(request, arg);
+	if (own.is_begun != 0)
+		steps_end();
+}
+
+/* A reply on a worker's thread, up to the ring of the reactor's bell. */
+static int reply_on_worker(void *arg)
+{
+	struct peal_reactor *reactor;
+
+	(void)arg;
+	own.is_handler_stepped = true;
+	reactor = open_reactor(serve_on_worker, 1);
+	while (reactor != NULL && own.replied_count <= WARM_COUNT)
+		peal_reactor_run_once(reactor, SCENE_MS);
+	return reactor == NULL ? 1 : close_reactor(reactor);
+}
+
+static void serve_late(struct peal_request *request, void *arg)
+{
+	uint32_t begun =
+		__atomic_add_fetch(&own.begun_count, 1, __ATOMIC_ACQ_REL);
+
+	(void)arg;
+	/* The reactor is to have gone on before there is an answer. */
+	if (begun > WARM_COUNT)
+		scene_sleep_ns(SCENE_MS / 2);
+	echo(request, NULL);
+	__atomic_add_fetch(&own.replied_count, 1, __ATOMIC_RELEASE);
+}
+
+/* What a worker has answered goes out, on the reactor's thread. */
+static int send_for_worker(void *arg)
+{
+	struct peal_reactor *reactor = open_reactor(serve_late, 1);
+	uint64_t end_ns = scene_now_ns() + WATCH_NS;
+
+	(void)arg;
+	if (reactor == NULL)
+		return 1;
+	while (__atomic_load_n(&own.begun_count, __ATOMIC_ACQUIRE) <=
+	               WARM_COUNT &&
+	       scene_now_ns() < end_ns)
+		peal_reactor_run_once(reactor, 0);
+	while (__atomic_load_n(&own.replied_count, __ATOMIC_ACQUIRE) <=
+	               WARM_COUNT &&
+	       scene_now_ns() < end_ns)
+		scene_sleep_ns(50 * SCENE_US);
+	begin();
+	peal_reactor_run_once(reactor, 0);
+	steps_end();
+	return close_reactor(reactor);
+}
+
+static int push_to_all(void *arg)
+{
+	struct peal_reactor *reactor = open_and_warm(0);
+	uint8_t data[MESSAGE_BYTES];
+
+	(void)arg;
+	if (reactor == NULL)
+		return 1;
+	begin();
+	for (uint64_t i = 1; i <= 2; i++) {
+		scene_stamp_write(data, sizeof(data), PUSHER, i);
+		peal_reactor_push_all(reactor, data, sizeof(data));
+	}
+	peal_reactor_run_once(reactor, 0);
+	steps_end();
+	return close_reactor(reactor);
+}
+
+static int stop_and_close(void *arg)
+{
+	struct peal_reactor *reactor = open_and_warm(0);
+
+	(void)arg;
+	if (reactor == NULL)
+		return 1;
+	begin();
+	peal_reactor_stop(reactor, SCENE_S);
+	peal_reactor_run(reactor);
+	close_reactor(reactor);
+	steps_end();
+	return 0;
+}
+
+/* the parent ---------------------------------------------------------------- */
+
+struct operation {
+	const char *name;
+	int (*live)(void *arg);
+};
+
+static bool run_to(const struct operation *operation, uint64_t target,
+                   struct steps *steps)
+{
+	char what[200];
+	bool was_killed = false;
+	pid_t victim;
+
+	scene_put(stepped, 0);
+	scene_put(&board->kill_ns, 0);
+	steps->kill_ns = &board->kill_ns;
+	victim = scene_start(operation->live, NULL);
+	if (scene_reach(stepped, 1, WATCH_NS))
+		was_killed = steps_run(victim, (pid_t)*stepped, target, steps);
+	else
+		fault("no request has come");
+	scene_put(&board->hush, 0);
+	snprintf(what, sizeof(what), "%s, killed %s", operation->name,
+	         steps_describe(steps));
+	judge_life(scene_wait(victim, WATCH_NS), what);
+	return was_killed;
+}
+
+static void kill_at_steps(const struct operation *operation)
+{
+	static struct steps steps;
+	uint64_t target, tried = 0, kill_count = 0;
+	struct steps_sample sample;
+
+	run_to(operation, STEPS_NEVER, &steps);
+	assert_int_equal(steps.kind, STEPS_OVER);
+	sample = steps_choose(&steps, kill_max);
+	while ((target = steps_next(&steps, &sample)) != 0) {
+		tried++;
+		kill_count += run_to(operation, target, &steps);
+	}
+	print_message("steps: %s: %llu boundaries, %llu of system calls; %llu "
+	              "tried, %llu kills\n",
+	              operation->name, (unsigned long long)steps.count,
+	              (unsigned long long)steps.call_count,
+	              (unsigned long long)tried,
+	              (unsigned long long)kill_count);
+	/* How much there is to be done in a turn differs. */
+	assert_true(kill_count > tried / 4);
+}
+
+static void killed_at_any_instruction_of_an_answer(void **state)
+{
+	static const struct operation operations[] = {
+		{"reply on the reactor's thread", reply_here},
+		{"reply on a worker", reply_on_worker},
+		{"send what a worker has replied", send_for_worker},
+		{"push to all", push_to_all},
+		{"stop and close", stop_and_close},
+	};
+
+	(void)state;
+	start_askers();
+	for (size_t i = 0; i < CHECK_COUNT(operations); i++)
+		kill_at_steps(&operations[i]);
+	print_message("%llu requests were lost, once each, at most %.1f ms "
+	              "after the kill; %llu pushes\n",
+	              (unsigned long long)board->told_count,
+	              (double)board->told_max_ns / 1e6,
+	              (unsigned long long)board->push_count);
+	assert_true(board->told_count > 0);
+	assert_true(board->push_count > 0);
+}
+
+static int setup(void **state)
+{
+	board = scene_board(sizeof(*board));
+	stepped = scene_board(sizeof(*stepped));
+	return board != NULL && stepped != NULL ? scene_group_setup(state) : -1;
+}
+
+#define TEST(name) cmocka_unit_test_teardown(name, scene_teardown)
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(killed_at_any_instruction_of_an_answer),
+	};
+	const char *refusal = steps_refusal();
+
+	if (refusal != NULL) {
+		printf("skipped: %s\n", refusal);
+		return 77;
+	}
+	if (scene_is_full(argc, argv))
+		kill_max = STEPS_NEVER;
+	return cmocka_run_group_tests(tests, setup, scene_group_teardown) != 0;
+}
