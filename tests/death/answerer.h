@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What tests share in which clients die, one after the other:
+ *
+ *	server   sleeps without a net, answers on a worker and on its own
+ *	         thread; after each death nothing runs, nothing is held, the slot
+ *	         is free, and every request is accounted for
+ *	other    calls once when it is asked to
+ *	victim   a new process each time; a request that runs while it dies is
+ *	         cancelled
+ */
+#ifndef PEAL_TESTS_DEATH_ANSWERER_H
+#define PEAL_TESTS_DEATH_ANSWERER_H
+
+#include "tests/scene.h"
+
+#include "peal/client.h"
+#include "reactor/reactor.h"
+
+#define NAME "calls"
+#define OTHER 0 /* its sender number; a victim's is its life */
+#define SLOT_MAX 8
+#define MESSAGE_BYTES 100
+#define WATCH_NS (10 * SCENE_S)
+
+struct board {
+	uint64_t is_open, is_connected, stop;
+	uint64_t life, attempted, begun_count; /* requests of this life */
+	uint64_t cancelled_count;
+	uint64_t hold; /* the victim's requests are not answered for now */
+	uint64_t asked, answered, alone; /* of the other */
+	uint64_t use_count;              /* of slots: their generations */
+	struct scene_held held;
+	struct peal_reactor_stats stats;
+	char fault[200];
+};
+
+static struct board *board;
+static uint32_t wait_mode; /* of the clients in this part */
+
+#define fault(...) scene_fault(board->fault, sizeof(board->fault), __VA_ARGS__)
+
+/* the server's process ---------------------------------------------------- */
+
+/* While the answer is held back its client may die: then it is told so. */
+static void hold_back(struct peal_request *request)
+{
+	uint64_t end_ns = scene_now_ns() + WATCH_NS;
+
+	while (scene_get(&board->hold) != 0 &&
+	       !peal_request_cancelled(request) && scene_now_ns() < end_ns)
+		scene_sleep_ns(50 * SCENE_US);
+	if (peal_request_cancelled(request))
+		scene_add(&board->cancelled_count, 1);
+	else if (scene_now_ns() >= end_ns)
+		fault("a request of a dead client is not cancelled");
+}
+
+static void serve(struct peal_request *request, void *arg)
+{
+	struct scene_stamp stamp;
+	size_t bytes;
+	const void *data = peal_request_data(request, &bytes);
+
+	(void)arg;
+	if (!scene_stamp_read(data, bytes, &stamp)) {
+		fault("a torn request");
+	} else if (stamp.sender != OTHER) {
+		if (stamp.sender != scene_get(&board->life) ||
+		    stamp.sequence != scene_add(&board->begun_count, 1) + 1 ||
+		    stamp.sequence > scene_get(&board->attempted))
+			fault("request %llu of life %u",
+			      (unsigned long long)stamp.sequence, stamp.sender);
+		hold_back(request);
+	}
+	peal_reply(request, data, bytes);
+}
+
+/* Is the other one left alone, and everything of the dead one gone? */
+static bool is_alone(struct peal_reactor *reactor)
+{
+	const struct peal_consumer *consumer = reactor->consumer;
+	struct peal_reactor_stats *stats = &board->stats;
+	uint32_t free_count = 0;
+	uint64_t use_count = 0;
+	struct scene_held held;
+
+	for (uint32_t i = 0; i < SLOT_MAX; i++) {
+		free_count += scene_get(&consumer->slots[i].state) ==
+		              PEAL__SLOT_FREE;
+		use_count += consumer->slots[i].peer.generation;
+	}
+	if (free_count != SLOT_MAX - 1 ||
+	    peal_reactor_stats(reactor, stats) < 0 || stats->running_count != 0)
+		return false;
+	if (stats->received_count !=
+	    stats->answered_count + stats->failed_count + stats->dropped_count)
+		fault("a request is not accounted for");
+	board->use_count = use_count;
+	held = scene_held();
+	if (board->held.fds == 0)
+		board->held = held;
+	return held.fds == board->held.fds && held.maps == board->held.maps &&
+	       held.threads == board->held.threads;
+}
+
+static int serve_all(void *arg)
+{
+	struct peal_reactor_options options = PEAL_REACTOR_OPTIONS_INIT;
+	struct peal_reactor *reactor;
+	uint64_t answered = 0;
+
+	(void)arg;
+	options.name = NAME;
+	options.on_request = serve;
+	options.worker_count = 1;
+	options.inline_mode = PEAL_INLINE_NEVER;
+	options.spin_mode = PEAL_SPIN_NEVER;
+	options.client_max = SLOT_MAX;
+	options.ring_default_bytes = PEAL_RING_MIN_BYTES;
+	if (peal_reactor_open(&options, &reactor) < 0)
+		return fault("open");
+	scene_put(&board->is_open, 1);
+	while (scene_get(&board->stop) == 0) {
+		/* No limit: who does not wake us leaves us asleep. */
+		peal_reactor_run_once(reactor, PEAL_FOREVER);
+		if (answered == scene_get(&board->answered))
+			continue;
+		answered = scene_get(&board->answered);
+		for (int i = 0; i < 2000 && !is_alone(reactor); i++)
+			peal_reactor_run_once(reactor, SCENE_MS);
+		if (!is_alone(reactor))
+			fault("a slot was not freed, or not all of it");
+		scene_put(&board->alone, answered);
+	}
+	return 0;
+}
+
+/* clients' processes ------------------------------------------------------ */
+
+static struct peal_client *connect_client(void)
+{
+	struct peal_client_options options = PEAL_CLIENT_OPTIONS_INIT;
+	struct peal_client *client;
+	int error;
+
+	options.name = NAME;
+	options.wait_mode = wait_mode;
+	options.spin_mode = PEAL_SPIN_NEVER;
+	error = peal_client_connect(&options, WATCH_NS, &client);
+	if (error == 0)
+		return client;
+	fault("connect: %d", error);
+	return NULL;
+}
+
+static int check_answer(const struct peal_message *answer, uint32_t sender,
+                        uint64_t sequence)
+{
+	struct scene_stamp stamp;
+
+	return scene_stamp_read(answer->data, answer->data_bytes, &stamp) &&
+	                       stamp.sender == sender &&
+	                       stamp.sequence == sequence
+	               ? 0
+	               : fault("not the answer to %llu",
+	                       (unsigned long long)sequence);
+}
+
+static int call(struct peal_client *client, uint32_t sender, uint64_t sequence)
+{
+	uint8_t data[MESSAGE_BYTES];
+	struct peal_message answer;
+	int error;
+
+	scene_stamp_write(data, sizeof(data), sender, sequence);
+	error = peal_client_call(client, data, sizeof(data), WATCH_NS, &answer);
+	return error < 0 ? fault("call: %d", error)
+	                 : check_answer(&answer, sender, sequence);
+}
+
+/* Each time twice: the second one finds the server with nothing else to do. */
+static int call_when_asked(void *arg)
+{
+	struct peal_client *client = connect_client();
+
+	(void)arg;
+	if (client == NULL)
+		return 1;
+	scene_put(&board->is_connected, 1);
+	for (uint64_t i = 1; scene_reach(&board->asked, i, 1000 * SCENE_S);
+	     i++) {
+		if (call(client, OTHER, 2 * i) != 0)
+			return 1;
+		scene_put(&board->answered, i);
+		if (call(client, OTHER, 2 * i + 1) != 0)
+			return 1;
+	}
+	return 1;
+}
+
+/* the parent -------------------------------------------------------------- */
+
+static void start_stage(uint32_t mode)
+{
+	memset(board, 0, sizeof(*board));
+	wait_mode = mode;
+	assert_true(scene_start(serve_all, NULL) > 0);
+	assert_true(scene_reach(&board->is_open, 1, WATCH_NS));
+	assert_true(scene_start(call_when_asked, NULL) > 0);
+	assert_true(scene_reach(&board->is_connected, 1, WATCH_NS));
+}
+
+static void end_stage(void)
+{
+	scene_kill_all();
+	assert_string_equal(board->fault, "");
+	scene_leave();
+	assert_int_equal(scene_enter(), 0);
+}
+
+static void begin_life(uint64_t request_count)
+{
+	board->begun_count = 0;
+	board->attempted = request_count;
+	scene_put(&board->hold, 1);
+	scene_add(&board->life, 1);
+}
+
+/* After a victim that has ended so: is all as it must be? */
+static void judge_life(int status, const char *what)
+{
+	if (status != 0 && status != CHECK_KILLED_BY + SIGKILL)
+		fault("the victim ended with %d", status);
+	scene_add(&board->asked, 1);
+	if (!scene_reach(&board->answered, board->asked, WATCH_NS))
+		fault("the other client is not answered any more");
+	else if (!scene_reach(&board->alone, board->asked, WATCH_NS))
+		fault("the server does not get up");
+	if (board->fault[0] != '\0')
+		fail_msg("%s: %s", what, board->fault);
+}
+
+#endif
