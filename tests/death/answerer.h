@@ -27,7 +27,8 @@ struct board {
 	uint64_t is_open, is_connected, stop;
 	uint64_t life, attempted, begun_count; /* requests of this life */
 	uint64_t cancelled_count;
-	uint64_t hold; /* the victim's requests are not answered for now */
+	uint64_t hold;      /* the victim's requests are not answered for now */
+	uint64_t send_away; /* after the answer; then it is 0 again */
 	uint64_t asked, answered, alone; /* of the other */
 	uint64_t use_count;              /* of slots: their generations */
 	struct scene_held held;
@@ -56,8 +57,39 @@ static void hold_back(struct peal_request *request)
 		fault("a request of a dead client is not cancelled");
 }
 
+struct leaving {
+	struct peal_reactor *reactor;
+	struct peal_peer peer;
+};
+
+static void disconnect(void *arg)
+{
+	struct leaving *leaving = arg;
+
+	peal_reactor_disconnect(leaving->reactor, leaving->peer);
+	free(leaving);
+}
+
+/* On the reactor's thread, when the answer has gone. */
+static void send_away(struct peal_reactor *reactor, struct peal_peer peer)
+{
+	struct leaving *leaving = malloc(sizeof(*leaving));
+
+	if (leaving == NULL) {
+		fault("no memory");
+		return;
+	}
+	*leaving = (struct leaving){reactor, peer};
+	if (peal_reactor_post(reactor, disconnect, leaving) < 0)
+		fault("post");
+}
+
+static struct peal_reactor *server; /* of its process */
+
 static void serve(struct peal_request *request, void *arg)
 {
+	struct peal_peer peer = peal_request_peer(request);
+	bool is_victims = false;
 	struct scene_stamp stamp;
 	size_t bytes;
 	const void *data = peal_request_data(request, &bytes);
@@ -66,6 +98,7 @@ static void serve(struct peal_request *request, void *arg)
 	if (!scene_stamp_read(data, bytes, &stamp)) {
 		fault("a torn request");
 	} else if (stamp.sender != OTHER) {
+		is_victims = true;
 		if (stamp.sender != scene_get(&board->life) ||
 		    stamp.sequence != scene_add(&board->begun_count, 1) + 1 ||
 		    stamp.sequence > scene_get(&board->attempted))
@@ -74,6 +107,9 @@ static void serve(struct peal_request *request, void *arg)
 		hold_back(request);
 	}
 	peal_reply(request, data, bytes);
+	if (is_victims &&
+	    __atomic_exchange_n(&board->send_away, 0, __ATOMIC_ACQ_REL) != 0)
+		send_away(server, peer);
 }
 
 /* Is the other one left alone, and everything of the dead one gone? */
@@ -120,6 +156,7 @@ static int serve_all(void *arg)
 	options.ring_default_bytes = PEAL_RING_MIN_BYTES;
 	if (peal_reactor_open(&options, &reactor) < 0)
 		return fault("open");
+	server = reactor;
 	scene_put(&board->is_open, 1);
 	while (scene_get(&board->stop) == 0) {
 		/* No limit: who does not wake us leaves us asleep. */
@@ -147,6 +184,7 @@ static struct peal_client *connect_client(void)
 	options.name = NAME;
 	options.wait_mode = wait_mode;
 	options.spin_mode = PEAL_SPIN_NEVER;
+	options.reconnect = 1;
 	error = peal_client_connect(&options, WATCH_NS, &client);
 	if (error == 0)
 		return client;
