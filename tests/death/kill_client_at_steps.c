@@ -6,11 +6,11 @@
  *	./test_kill_client_at_steps [--full]   a sample, or every boundary
  */
 #include "tests/death/answerer.h"
-#include "tests/death/steps.h"
+#include "tests/death/sample.h"
 
 #define SENT_COUNT 3
 
-static uint64_t kill_max = 60; /* of each operation */
+static uint64_t kill_max = 50; /* of each operation */
 
 /* what the victim does ------------------------------------------------------ */
 
@@ -117,9 +117,9 @@ static void let_go(void)
 	scene_put(&board->hold, 0);
 }
 
-static bool run_to(const struct operation *operation, uint64_t target,
-                   struct steps *steps)
+static bool run_to(const void *of, uint64_t target, struct steps *steps)
 {
+	const struct operation *operation = of;
 	uint64_t use_count = board->use_count;
 	char what[200];
 	bool was_killed;
@@ -143,30 +143,6 @@ static bool run_to(const struct operation *operation, uint64_t target,
 	return was_killed;
 }
 
-static void kill_at_steps(const struct operation *operation)
-{
-	static struct steps steps;
-	uint64_t target, tried = 0, kill_count = 0, begun = 0;
-	struct steps_sample sample;
-
-	steps.unblock = operation->unblock;
-	run_to(operation, STEPS_NEVER, &steps);
-	assert_int_equal(steps.kind, STEPS_OVER);
-	sample = steps_choose(&steps, kill_max);
-	while ((target = steps_next(&steps, &sample)) != 0) {
-		tried++;
-		kill_count += run_to(operation, target, &steps);
-		begun += board->begun_count != 0;
-	}
-	print_message("steps: %s: %llu boundaries, %llu of system calls; %llu "
-	              "tried, %llu kills; a request of %llu was begun\n",
-	              operation->name, (unsigned long long)steps.count,
-	              (unsigned long long)steps.call_count,
-	              (unsigned long long)tried, (unsigned long long)kill_count,
-	              (unsigned long long)begun);
-	assert_true(kill_count > tried / 2);
-}
-
 static void kill_in_mode(uint32_t mode)
 {
 	static const struct operation operations[] = {
@@ -176,10 +152,14 @@ static void kill_in_mode(uint32_t mode)
 		{"receive", send_and_recv, "second half", SENT_COUNT, NULL},
 		{"close", send_and_close, NULL, SENT_COUNT, NULL},
 	};
+	static struct steps steps;
 
 	start_stage(mode);
-	for (size_t i = 0; i < CHECK_COUNT(operations); i++)
-		kill_at_steps(&operations[i]);
+	for (size_t i = 0; i < CHECK_COUNT(operations); i++) {
+		steps.unblock = operations[i].unblock;
+		steps_try_some(operations[i].name, &operations[i], run_to,
+		               &steps, kill_max, 50);
+	}
 	print_message("%llu requests were cancelled while they ran, %llu "
 	              "dropped, %llu never read\n",
 	              (unsigned long long)board->cancelled_count,

@@ -6,8 +6,8 @@
  *
  *	./test_kill_consumer_at_steps [--full]   a sample, or every boundary
  */
+#include "tests/death/sample.h"
 #include "tests/death/senders.h"
-#include "tests/death/steps.h"
 
 static uint64_t kill_max = 25; /* of each operation */
 static uint64_t *kill_ns;
@@ -123,9 +123,9 @@ static void ring_it(void)
 	scene_put(&board->hush, HUSH_ALL_BUT_SLOW);
 }
 
-static bool run_to(const struct operation *operation, uint64_t target,
-                   struct steps *steps)
+static bool run_to(const void *of, uint64_t target, struct steps *steps)
 {
+	const struct operation *operation = of;
 	char what[200];
 	bool was_killed;
 	pid_t victim;
@@ -141,29 +141,6 @@ static bool run_to(const struct operation *operation, uint64_t target,
 	return was_killed;
 }
 
-static void kill_at_steps(const struct operation *operation)
-{
-	static struct steps steps;
-	uint64_t target, tried = 0, kill_count = 0;
-	struct steps_sample sample;
-
-	steps.unblock = operation->unblock;
-	run_to(operation, STEPS_NEVER, &steps);
-	assert_int_equal(steps.kind, STEPS_OVER);
-	sample = steps_choose(&steps, kill_max);
-	while ((target = steps_next(&steps, &sample)) != 0) {
-		tried++;
-		kill_count += run_to(operation, target, &steps);
-	}
-	print_message("steps: %s: %llu boundaries, %llu of system calls; %llu "
-	              "tried, %llu kills\n",
-	              operation->name, (unsigned long long)steps.count,
-	              (unsigned long long)steps.call_count,
-	              (unsigned long long)tried,
-	              (unsigned long long)kill_count);
-	assert_true(kill_count > tried / 2);
-}
-
 static void kill_in_mode(uint32_t mode)
 {
 	static const struct operation operations[] = {
@@ -172,6 +149,7 @@ static void kill_in_mode(uint32_t mode)
 		{"arm, sleep, disarm", sleep_until_rung, ring_it},
 		{"close", close_the_name, NULL},
 	};
+	static struct steps steps;
 
 	memset(board, 0, sizeof(*board));
 	board->kill_ns = kill_ns;
@@ -179,8 +157,11 @@ static void kill_in_mode(uint32_t mode)
 	for (uintptr_t i = 0; i < SENDER_COUNT; i++)
 		scene_start(send_for_ever, (void *)i);
 	scene_start(visit_for_ever, NULL);
-	for (size_t i = 0; i < CHECK_COUNT(operations); i++)
-		kill_at_steps(&operations[i]);
+	for (size_t i = 0; i < CHECK_COUNT(operations); i++) {
+		steps.unblock = operations[i].unblock;
+		steps_try_some(operations[i].name, &operations[i], run_to,
+		               &steps, kill_max, 50);
+	}
 	scene_put(&board->over, 1);
 	print_message("told of %llu deaths and %llu closes, at most %.1f ms "
 	              "after the kill\n",

@@ -6,7 +6,7 @@
  *	./test_kill_server_at_steps [--full]   a sample, or every boundary
  */
 #include "tests/death/askers.h"
-#include "tests/death/steps.h"
+#include "tests/death/sample.h"
 
 static uint64_t kill_max = 30; /* of each operation */
 
@@ -164,9 +164,9 @@ struct operation {
 	int (*live)(void *arg);
 };
 
-static bool run_to(const struct operation *operation, uint64_t target,
-                   struct steps *steps)
+static bool run_to(const void *of, uint64_t target, struct steps *steps)
 {
+	const struct operation *operation = of;
 	char what[200];
 	bool was_killed = false;
 	pid_t victim;
@@ -186,29 +186,6 @@ static bool run_to(const struct operation *operation, uint64_t target,
 	return was_killed;
 }
 
-static void kill_at_steps(const struct operation *operation)
-{
-	static struct steps steps;
-	uint64_t target, tried = 0, kill_count = 0;
-	struct steps_sample sample;
-
-	run_to(operation, STEPS_NEVER, &steps);
-	assert_int_equal(steps.kind, STEPS_OVER);
-	sample = steps_choose(&steps, kill_max);
-	while ((target = steps_next(&steps, &sample)) != 0) {
-		tried++;
-		kill_count += run_to(operation, target, &steps);
-	}
-	print_message("steps: %s: %llu boundaries, %llu of system calls; %llu "
-	              "tried, %llu kills\n",
-	              operation->name, (unsigned long long)steps.count,
-	              (unsigned long long)steps.call_count,
-	              (unsigned long long)tried,
-	              (unsigned long long)kill_count);
-	/* How much there is to be done in a turn differs. */
-	assert_true(kill_count > tried / 4);
-}
-
 static void killed_at_any_instruction_of_an_answer(void **state)
 {
 	static const struct operation operations[] = {
@@ -218,11 +195,14 @@ static void killed_at_any_instruction_of_an_answer(void **state)
 		{"push to all", push_to_all},
 		{"stop and close", stop_and_close},
 	};
+	static struct steps steps;
 
 	(void)state;
 	start_askers();
 	for (size_t i = 0; i < CHECK_COUNT(operations); i++)
-		kill_at_steps(&operations[i]);
+		/* How much there is to be done in a turn differs. */
+		steps_try_some(operations[i].name, &operations[i], run_to,
+		               &steps, kill_max, 25);
 	print_message("%llu requests were lost, once each, at most %.1f ms "
 	              "after the kill; %llu pushes\n",
 	              (unsigned long long)board->told_count,

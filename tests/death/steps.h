@@ -413,59 +413,7 @@ static inline bool steps_run(pid_t pid, pid_t tid, uint64_t target,
 	return true;
 }
 
-/* choosing ------------------------------------------------------------------ */
-
-/* Which boundaries are tried: all of them, or a sample. */
-struct steps_sample {
-	uint64_t parts, part;           /* one boundary of each, the next */
-	uint64_t call_parts, call_part; /* then of those of system calls */
-	uint64_t chance;
-};
-
-static inline struct steps_sample steps_choose(const struct steps *steps,
-                                               uint64_t most)
-{
-	bool are_all = steps->count <= most;
-
-	return (struct steps_sample){
-		.parts = are_all ? steps->count : most,
-		.call_parts = are_all                    ? 0
-	                      : steps->call_count < most ? steps->call_count
-	                                                 : most,
-		.chance = scene_seed,
-	};
-}
-
-/* One of the @part-th of @parts equal parts of 0 to @count - 1. */
-static inline uint64_t steps_pick(struct steps_sample *sample, uint64_t count,
-                                  uint64_t part, uint64_t parts)
-{
-	uint64_t first = count * part / parts;
-	uint64_t last = count * (part + 1) / parts;
-
-	return first + scene_random(&sample->chance) % (last - first);
-}
-
-/* The next boundary, or 0. */
-static inline uint64_t steps_next(const struct steps *steps,
-                                  struct steps_sample *sample)
-{
-	uint64_t left;
-
-	if (sample->part < sample->parts)
-		return 1 + steps_pick(sample, steps->count, sample->part++,
-		                      sample->parts);
-	if (sample->call_part == sample->call_parts)
-		return 0;
-	left = 1 + steps_pick(sample, steps->call_count, sample->call_part++,
-	                      sample->call_parts);
-	for (uint64_t i = 0; i < steps->count; i++) {
-		left -= steps->boundaries[i].kind != STEPS_AT_INSTRUCTION;
-		if (left == 0)
-			return i + 1;
-	}
-	return 0;
-}
+/* telling ------------------------------------------------------------------- */
 
 static inline const char *steps_describe(const struct steps *steps)
 {

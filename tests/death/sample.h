@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Which boundaries of an operation are tried: all of them, or a sample that
+ * follows from PEAL_SEED, one of each of so many equal parts of the operation,
+ * and as many of those of its system calls.
+ */
+#ifndef PEAL_TESTS_DEATH_SAMPLE_H
+#define PEAL_TESTS_DEATH_SAMPLE_H
+
+#include "tests/death/steps.h"
+
+struct steps_sample {
+	uint64_t parts, part;           /* one boundary of each, the next */
+	uint64_t call_parts, call_part; /* then of those of system calls */
+	uint64_t chance;
+};
+
+static inline struct steps_sample steps_choose(const struct steps *steps,
+                                               uint64_t most)
+{
+	bool are_all = steps->count <= most;
+
+	return (struct steps_sample){
+		.parts = are_all ? steps->count : most,
+		.call_parts = are_all                    ? 0
+	                      : steps->call_count < most ? steps->call_count
+	                                                 : most,
+		.chance = scene_seed,
+	};
+}
+
+/* One of the @part-th of @parts equal parts of 0 to @count - 1. */
+static inline uint64_t steps_pick(struct steps_sample *sample, uint64_t count,
+                                  uint64_t part, uint64_t parts)
+{
+	uint64_t first = count * part / parts;
+	uint64_t last = count * (part + 1) / parts;
+
+	return first + scene_random(&sample->chance) % (last - first);
+}
+
+/* The next boundary, or 0. */
+static inline uint64_t steps_next(const struct steps *steps,
+                                  struct steps_sample *sample)
+{
+	uint64_t left;
+
+	if (sample->part < sample->parts)
+		return 1 + steps_pick(sample, steps->count, sample->part++,
+		                      sample->parts);
+	if (sample->call_part == sample->call_parts)
+		return 0;
+	left = 1 + steps_pick(sample, steps->call_count, sample->call_part++,
+	                      sample->call_parts);
+	for (uint64_t i = 0; i < steps->count; i++) {
+		left -= steps->boundaries[i].kind != STEPS_AT_INSTRUCTION;
+		if (left == 0)
+			return i + 1;
+	}
+	return 0;
+}
+
+/*
+ * One life of the victim of @operation, killed at @target, and what it left
+ * judged. False when it was not killed.
+ */
+typedef bool steps_live_fn(const void *operation, uint64_t target,
+                           struct steps *steps);
+
+/*
+ * Learn what boundaries there are, and try at most @most of them, beside those
+ * of system calls. Asserts that @least percent of the victims got so far: one
+ * that finds less to be done than the first one ends before.
+ */
+static inline void steps_try_some(const char *name, const void *operation,
+                                  steps_live_fn *live, struct steps *steps,
+                                  uint64_t most, uint64_t least)
+{
+	uint64_t target, tried = 0, kill_count = 0;
+	struct steps_sample sample;
+
+	live(operation, STEPS_NEVER, steps);
+	assert_int_equal(steps->kind, STEPS_OVER);
+	sample = steps_choose(steps, most);
+	while ((target = steps_next(steps, &sample)) != 0) {
+		tried++;
+		kill_count += live(operation, target, steps);
+	}
+	print_message("steps: %s: %llu boundaries, %llu of system calls; %llu "
+	              "tried, %llu kills\n",
+	              name, (unsigned long long)steps->count,
+	              (unsigned long long)steps->call_count,
+	              (unsigned long long)tried,
+	              (unsigned long long)kill_count);
+	assert_true(kill_count * 100 >= tried * least);
+}
+
+#endif
