@@ -9,7 +9,7 @@
 #include "tests/death/sample.h"
 #include "tests/death/senders.h"
 
-static uint64_t kill_max = 25; /* of each operation */
+static uint64_t kill_max = 15; /* of each operation */
 static uint64_t *kill_ns;
 
 /* what the victim does ------------------------------------------------------ */

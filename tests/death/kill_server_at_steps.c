@@ -8,7 +8,7 @@
 #include "tests/death/askers.h"
 #include "tests/death/sample.h"
 
-static uint64_t kill_max = 30; /* of each operation */
+static uint64_t kill_max = 15; /* of each operation */
 
 static uint64_t *stepped; /* the thread of the victim's that is stepped, or 0 */
 
