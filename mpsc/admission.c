@@ -286,11 +286,13 @@ static void *thread_main(void *argument)
 {
 	struct peal__admission *admission = argument;
 	struct peal_consumer *consumer = admission->consumer;
+	bool held;
 
+	/* From outside this would be a file of /proc. */
+	pthread_setname_np(pthread_self(), "peal-admission");
 	/* Without it, which a kernel may refuse, producers ask their socket. */
-	bool held = peal__lifeline_hold(&admission->lifeline,
-	                                &consumer->arm_page->lifeline) == 0;
-
+	held = peal__lifeline_hold(&admission->lifeline,
+	                           &consumer->arm_page->lifeline) == 0;
 	/* S9: pairs with S10 in peal__admission_close(). */
 	while (!__atomic_load_n(&consumer->stopping, __ATOMIC_ACQUIRE))
 		peal__admission_run(admission, -1);
@@ -314,7 +316,6 @@ static int start_thread(struct peal__admission *admission)
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	if (error != 0)
 		return error;
-	pthread_setname_np(admission->thread, "peal-admission");
 	admission->has_thread = true;
 	return 0;
 }

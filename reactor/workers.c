@@ -109,6 +109,8 @@ static void *worker_main(void *argument)
 	struct peal__workers *workers = argument;
 	struct peal__work *work;
 
+	/* From outside this would be a file of /proc. */
+	pthread_setname_np(pthread_self(), "peal-worker");
 	pthread_mutex_lock(&workers->lock);
 	while ((work = next_work(workers)) != NULL) {
 		peal__write_once(&workers->running_count,
@@ -139,7 +141,6 @@ static int start_threads(struct peal__workers *workers, uint32_t count)
 		error = -pthread_create(thread, NULL, worker_main, workers);
 		if (error < 0)
 			break;
-		pthread_setname_np(*thread, "peal-worker");
 		workers->thread_count++;
 	}
 	pthread_sigmask(SIG_SETMASK, &before, NULL);

@@ -218,6 +218,34 @@ static void call_to_a_client_that_comes_expires_in_time(void **state)
 	open_in_a_wait(call_at_once, &expired_count);
 }
 
+static uint32_t named_count, named_by_others_count;
+
+/* In place of the C library's, which opens /proc for another thread's name. */
+int pthread_setname_np(pthread_t thread, const char *name)
+{
+	(void)name;
+	__atomic_add_fetch(pthread_equal(thread, pthread_self())
+	                           ? &named_count
+	                           : &named_by_others_count,
+	                   1, __ATOMIC_RELAXED);
+	return 0;
+}
+
+/* The end of a process waited in the kernel for what had been looked up. */
+static void threads_name_themselves_and_leave_proc_alone(void **state)
+{
+	struct peal_reactor_options options = usual_options();
+
+	(void)state;
+	named_count = named_by_others_count = 0;
+	options.worker_count = 2;
+	open_reactor(&options);
+	await_word(&named_count, 3);
+	close_reactor();
+	assert_int_equal(named_count, 3);
+	assert_int_equal(named_by_others_count, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -228,6 +256,7 @@ int main(void)
 		TEST(client_that_is_sent_away_as_it_comes_goes_at_once),
 		TEST(call_to_a_client_that_comes_expires_in_time),
 		TEST(turn_that_served_something_did_not_time_out),
+		TEST(threads_name_themselves_and_leave_proc_alone),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL) != 0;
