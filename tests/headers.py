@@ -10,6 +10,7 @@ call peal_version(), and find every function that the headers declare.
 
 import argparse
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -27,6 +28,24 @@ LANGUAGES = (
     ('g++', 'c++', 'c++11'), ('clang++', 'c++', 'c++11'),
     ('g++', 'c++', 'c++17'), ('clang++', 'c++', 'c++17'),
 )
+# What the guide says of C++ is said of these as well.
+NEWEST = (('g++', 'c++', 'c++20'), ('clang++', 'c++', 'c++20'))
+CPP_BLOCK = re.compile(r'^```cpp\n(.*?)^```$', re.MULTILINE | re.DOTALL)
+# Each _INIT, as C++ takes it.
+INITS = '''
+#include <peal.h>
+int main()
+{
+	peal_shm_options shm = PEAL_SHM_OPTIONS_INIT;
+	peal_consumer_options consumer = PEAL_CONSUMER_OPTIONS_INIT;
+	peal_producer_options producer = PEAL_PRODUCER_OPTIONS_INIT;
+	peal_reactor_options reactor = PEAL_REACTOR_OPTIONS_INIT;
+	peal_client_options client = PEAL_CLIENT_OPTIONS_INIT;
+
+	return shm.size + consumer.size + producer.size + reactor.size +
+	       client.size == 0;
+}
+'''
 
 PROGRAM = '''
 typedef void (*function)(void);
@@ -94,6 +113,18 @@ def check_together(tap, headers, library, language):
              f'-std={language[2]}')
 
 
+def check_guide(tap):
+    """What docs/guide.md says in C++, and the _INITs that it speaks of."""
+    guide = Path(ROOT, 'docs', 'guide.md').read_text(encoding='utf-8')
+    blocks = CPP_BLOCK.findall(guide)
+    said = [compiler(language, '-fsyntax-only', code=code)
+            for language in LANGUAGES + NEWEST if language[1] == 'c++'
+            for code in [INITS, *blocks]]
+    print(''.join(said), end='')
+    tap.line(blocks and not any(said),
+             'what the guide says in C++ compiles as C++11, C++17 and C++20')
+
+
 def main():
     """The program."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -103,6 +134,7 @@ def main():
     tap = Tap()
     for header in headers:
         check_alone(tap, header)
+    check_guide(tap)
     for language in LANGUAGES:
         if options.library is None:
             tap.skip(f'link with {language[0]}', 'no --library was given')
