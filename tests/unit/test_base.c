@@ -14,9 +14,7 @@
 #include "base/cpu.h"
 #include "base/failure.h"
 #include "base/file.h"
-#include "base/fork.h"
 #include "base/hooks.h"
-#include "base/options.h"
 #include "base/read.h"
 
 /* clock ------------------------------------------------------------------ */
@@ -110,117 +108,6 @@ static void ticks_saturate(void **state)
 	assert_true(peal__ns_to_ticks(600 * PEAL__NS_PER_S) >
 	            peal__ns_to_ticks(300 * PEAL__NS_PER_S));
 	assert_true(peal__ns_to_ticks(PEAL__NEVER) == UINT64_MAX);
-}
-
-/* options ---------------------------------------------------------------- */
-
-struct options {
-	size_t size;
-	uint64_t old_field;
-	struct peal_failure *ret_failure; /* the end of the first version */
-	uint64_t new_field;
-};
-
-struct options_of_the_future {
-	struct options known;
-	uint64_t field;
-};
-
-static const struct options defaults = {sizeof(struct options), 7, NULL, 8};
-
-static int take_options(struct options *known, const void *given)
-{
-	return peal__options_take(known, sizeof(*known),
-	                          offsetof(struct options, ret_failure), given);
-}
-
-static void options_of_our_own_size_are_taken(void **state)
-{
-	struct options known = defaults;
-	struct peal_failure failure = {1, "untouched"};
-	struct options given = {sizeof(given), 1, &failure, 2};
-
-	(void)state;
-	assert_int_equal(take_options(&known, &given), 0);
-	assert_int_equal(known.old_field, 1);
-	assert_int_equal(known.new_field, 2);
-	assert_ptr_equal(known.ret_failure, &failure);
-	assert_string_equal(failure.text, "untouched");
-}
-
-static void
-options_of_an_older_header_leave_new_fields_at_defaults(void **state)
-{
-	struct options known = defaults;
-	struct options given = {offsetof(struct options, new_field), 1, NULL,
-	                        2};
-
-	(void)state;
-	assert_int_equal(take_options(&known, &given), 0);
-	assert_int_equal(known.old_field, 1);
-	assert_int_equal(known.new_field, 8);
-}
-
-static void
-options_of_a_newer_header_are_taken_while_it_asks_nothing_new(void **state)
-{
-	struct options known = defaults;
-	struct options_of_the_future given = {{sizeof(given), 1, NULL, 2}, 0};
-
-	(void)state;
-	assert_int_equal(take_options(&known, &given), 0);
-	assert_int_equal(known.new_field, 2);
-}
-
-static void options_with_a_field_we_do_not_know_are_refused(void **state)
-{
-	struct options known = defaults;
-	struct peal_failure failure = {0, ""};
-	struct options_of_the_future given = {{sizeof(given), 1, &failure, 2},
-	                                      1};
-
-	(void)state;
-	assert_int_equal(take_options(&known, &given), -EINVAL);
-	assert_memory_equal(&known, &defaults, sizeof(known));
-	assert_int_equal(failure.code, -EINVAL);
-	assert_non_null(strstr(failure.text, peal_version()));
-}
-
-/* Nor is the pointer looked at, which is no more plausible; but for the size of
- * who has forgotten it. */
-static void options_without_a_plausible_size_are_refused(void **state)
-{
-	static const size_t sizes[] = {
-		0,
-		1,
-		sizeof(size_t),
-		offsetof(struct options, ret_failure) + sizeof(void *) - 1,
-		4097,
-		SIZE_MAX,
-	};
-
-	(void)state;
-	for (size_t i = 0; i < CHECK_COUNT(sizes); i++) {
-		struct options known = defaults;
-		struct peal_failure failure = {0, ""};
-		struct options given = {sizes[i], 1, &failure, 2};
-
-		assert_int_equal(take_options(&known, &given), -EINVAL);
-		assert_memory_equal(&known, &defaults, sizeof(known));
-		if (sizes[i] == 0)
-			assert_non_null(strstr(failure.text, "options.size is "
-			                                     "0"));
-		else
-			assert_string_equal(failure.text, "");
-	}
-}
-
-static void options_that_are_null_are_refused(void **state)
-{
-	struct options known = defaults;
-
-	(void)state;
-	assert_int_equal(take_options(&known, NULL), -EINVAL);
 }
 
 /* failure and strerror --------------------------------------------------- */
@@ -320,171 +207,6 @@ static void version_is_that_of_the_header(void **state)
 	assert_string_equal(peal_version(), expected);
 }
 
-/* fork ------------------------------------------------------------------- */
-
-static int open_something(void)
-{
-	return memfd_create("test", MFD_CLOEXEC);
-}
-
-static int is_open(int fd)
-{
-	return fcntl(fd, F_GETFD) >= 0;
-}
-
-/* What a child finds, of three descriptors of which two are watched. */
-struct inheritance {
-	struct peal__fork_fd watched[3];
-	int fds[3];
-	uint32_t generation;
-	int open_in_child; /* bits */
-};
-
-static int look_at_inheritance(void *arg)
-{
-	struct inheritance *given = arg;
-	int open_now = 0;
-
-	for (int i = 0; i < 3; i++)
-		open_now |= is_open(given->fds[i]) << i;
-	if (open_now != given->open_in_child)
-		return 100 + open_now;
-	for (int i = 0; i < 3; i++)
-		if (given->watched[i].fd !=
-		    (open_now & 1 << i ? given->fds[i] : -1))
-			return 2;
-	if (peal__fork_generation() != given->generation + 1)
-		return 3;
-	/* The owner's clean-up in the child finds nothing left to do. */
-	for (int i = 0; i < 3; i++)
-		peal__fork_forget(&given->watched[i], true);
-	return 0;
-}
-
-static void watch_three(struct inheritance *given)
-{
-	for (int i = 0; i < 3; i++) {
-		given->fds[i] = open_something();
-		assert_true(given->fds[i] >= 0);
-		given->watched[i].fd = given->fds[i];
-		assert_int_equal(peal__fork_watch(&given->watched[i]), 0);
-	}
-	given->generation = peal__fork_generation();
-	given->open_in_child = 0;
-}
-
-static void forked_child_loses_what_is_watched(void **state)
-{
-	struct inheritance given = {0};
-
-	(void)state;
-	watch_three(&given);
-	assert_int_equal(check_in_child(look_at_inheritance, &given), 0);
-	for (int i = 0; i < 3; i++) {
-		assert_true(is_open(given.fds[i]));
-		assert_int_equal(given.watched[i].fd, given.fds[i]);
-		peal__fork_forget(&given.watched[i], true);
-		assert_false(is_open(given.fds[i]));
-	}
-	assert_int_equal(peal__fork_generation(), given.generation);
-}
-
-static void forked_child_keeps_what_was_forgotten(void **state)
-{
-	(void)state;
-	/* The first, the middle and the last of the list. */
-	for (int forgotten = 0; forgotten < 3; forgotten++) {
-		struct inheritance given = {0};
-
-		watch_three(&given);
-		peal__fork_forget(&given.watched[forgotten], false);
-		assert_true(is_open(given.fds[forgotten]));
-		given.watched[forgotten].fd = given.fds[forgotten];
-		given.open_in_child = 1 << forgotten;
-		/* Its owner's fd field is not ours any more: do not forget. */
-		given.watched[forgotten].previous = NULL;
-		given.watched[forgotten].next = NULL;
-		assert_int_equal(check_in_child(look_at_inheritance, &given),
-		                 0);
-		close(given.fds[forgotten]);
-		for (int i = 0; i < 3; i++)
-			if (i != forgotten)
-				peal__fork_forget(&given.watched[i], true);
-	}
-}
-
-static void forgetting_twice_closes_once(void **state)
-{
-	struct peal__fork_fd watched = {.fd = open_something()};
-	int fd = watched.fd, reused;
-
-	(void)state;
-	assert_int_equal(peal__fork_watch(&watched), 0);
-	peal__fork_forget(&watched, true);
-	reused = open_something();
-	assert_int_equal(reused, fd);
-	peal__fork_forget(&watched, true);
-	assert_true(is_open(reused));
-	close(reused);
-}
-
-static void watching_no_descriptor_is_nothing(void **state)
-{
-	struct peal__fork_fd nothing = {.fd = -1};
-	struct inheritance given = {0};
-
-	(void)state;
-	assert_int_equal(peal__fork_watch(&nothing), 0);
-	peal__fork_forget(&nothing, true);
-	memset(&nothing, 0xaa, sizeof(nothing)); /* it is gone from the list */
-	watch_three(&given);
-	assert_int_equal(check_in_child(look_at_inheritance, &given), 0);
-	for (int i = 0; i < 3; i++)
-		peal__fork_forget(&given.watched[i], true);
-}
-
-static void *watch_and_forget(void *arg)
-{
-	int *stop = arg;
-
-	while (!__atomic_load_n(stop, __ATOMIC_RELAXED)) {
-		struct peal__fork_fd watched = {.fd = open_something()};
-
-		if (peal__fork_watch(&watched) != 0)
-			return arg;
-		peal__fork_forget(&watched, true);
-	}
-	return NULL;
-}
-
-static int take_the_lock(void *arg)
-{
-	struct peal__fork_fd watched = {.fd = open_something()};
-
-	(void)arg;
-	if (peal__fork_watch(&watched) != 0)
-		return 1;
-	peal__fork_forget(&watched, true);
-	return 0;
-}
-
-static void fork_beside_a_watching_thread_leaves_no_lock_held(void **state)
-{
-	pthread_t thread;
-	void *result;
-	int stop = 0, failures = 0;
-
-	(void)state;
-	assert_int_equal(pthread_create(&thread, NULL, watch_and_forget, &stop),
-	                 0);
-	for (int i = 0; i < 50; i++)
-		failures += check_in_child(take_the_lock, NULL) != 0;
-	__atomic_store_n(&stop, 1, __ATOMIC_RELAXED);
-	pthread_join(thread, &result);
-	assert_null(result);
-	assert_int_equal(failures, 0);
-}
-
 /* cpu -------------------------------------------------------------------- */
 
 static void current_cpu_is_one_of_this_machine_or_unknown(void **state)
@@ -539,7 +261,7 @@ static void quota_is_plausible_or_unlimited(void **state)
 static const char *file_with(const char *text, int *ret_fd)
 {
 	static char path[64];
-	int fd = open_something();
+	int fd = memfd_create("test", MFD_CLOEXEC);
 
 	assert_true(fd >= 0);
 	assert_int_equal(write(fd, text, strlen(text)), strlen(text));
@@ -672,15 +394,6 @@ int main(void)
 		cmocka_unit_test(poll_timeout_of_centuries_does_not_wrap),
 		cmocka_unit_test(ticks_keep_the_pace_of_the_clock),
 		cmocka_unit_test(ticks_saturate),
-		cmocka_unit_test(options_of_our_own_size_are_taken),
-		cmocka_unit_test(
-			options_of_an_older_header_leave_new_fields_at_defaults),
-		cmocka_unit_test(
-			options_of_a_newer_header_are_taken_while_it_asks_nothing_new),
-		cmocka_unit_test(
-			options_with_a_field_we_do_not_know_are_refused),
-		cmocka_unit_test(options_without_a_plausible_size_are_refused),
-		cmocka_unit_test(options_that_are_null_are_refused),
 		cmocka_unit_test(failure_carries_the_code_and_the_sentence),
 		cmocka_unit_test(
 			failure_that_is_too_long_is_cut_and_terminated),
@@ -691,12 +404,6 @@ int main(void)
 			error_of_somebody_else_gets_the_text_of_the_c_library),
 		cmocka_unit_test(error_that_nobody_knows_still_has_a_text),
 		cmocka_unit_test(version_is_that_of_the_header),
-		cmocka_unit_test(forked_child_loses_what_is_watched),
-		cmocka_unit_test(forked_child_keeps_what_was_forgotten),
-		cmocka_unit_test(forgetting_twice_closes_once),
-		cmocka_unit_test(watching_no_descriptor_is_nothing),
-		cmocka_unit_test(
-			fork_beside_a_watching_thread_leaves_no_lock_held),
 		cmocka_unit_test(current_cpu_is_one_of_this_machine_or_unknown),
 		cmocka_unit_test(pinned_thread_is_where_it_was_pinned),
 		cmocka_unit_test(online_cpus_are_not_more_than_there_are),
