@@ -216,7 +216,10 @@ int peal__exchange(int fd, union peal__packet *packet, size_t bytes,
 		                  "is too short");
 	if (got < 0)
 		return peal__fail(failure, got,
-		                  "the server closed the connection: %s",
+		                  got == -ECONNRESET
+		                          ? "the server closed the "
+		                            "connection: %s"
+		                          : "cannot hear the server: %s",
 		                  strerrordesc_np(-got));
 	type = peal__wire_check(packet, (size_t)got);
 	if (type != PEAL__WIRE_ERROR && type > 0)
