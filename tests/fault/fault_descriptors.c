@@ -43,8 +43,7 @@ static void run_out_of_descriptors(int (*open)(struct peal_failure *failure),
 	/* What the server keeps for the next one is no leak. */
 	failure = (struct peal_failure){0};
 	assert_int_equal(undo(open(&failure)), 0);
-	scene_sleep_ns(10 * SCENE_MS);
-	before = walk_held();
+	before = walk_held_at_rest();
 	signal(SIGALRM, walk_hangs);
 	for (spare_count = 0; result != 0; spare_count++) {
 		assert_true(spare_count < 100);

@@ -106,6 +106,20 @@ static void wake_that_could_not_be_sent_is_sent_again(void **state)
 	close_client(NULL);
 }
 
+/* It was told that the server had closed the connection. */
+static void client_without_memory_does_not_blame_the_server(void **state)
+{
+	struct peal_failure failure = {0};
+
+	(void)state;
+	start_consumer(PEAL_WAIT_FUTEX);
+	aim(FAULT_MINE, "recvmsg", ENOMEM);
+	assert_int_equal(attach(&failure), -ENOMEM);
+	assert_struck("recvmsg");
+	assert_string_equal(failure.text,
+	                    "cannot hear the server: Cannot allocate memory");
+}
+
 static void never(struct peal_request *request, void *arg)
 {
 	(void)arg;
@@ -187,6 +201,7 @@ int main(void)
 		TEST(door_that_could_not_be_opened_again_opens_later),
 		TEST(client_that_cannot_watch_its_socket_has_not_come_back),
 		TEST(wake_that_could_not_be_sent_is_sent_again),
+		TEST(client_without_memory_does_not_blame_the_server),
 		TEST(errno_is_left_alone_by_an_open_without_memory),
 		TEST(errno_is_left_alone_by_a_push_without_memory),
 	};
