@@ -9,6 +9,7 @@
 
 #include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
@@ -130,7 +131,7 @@ static int close_patiently(void)
 	int error;
 
 	while ((error = peal_reactor_close(reactor)) == -EBUSY)
-		scene_sleep_ns(20 * SCENE_US);
+		sched_yield();
 	return error;
 }
 
