@@ -79,8 +79,9 @@ CASES = (
     breaks('PASSED_ON_WITHOUT_BUMP', 'lost_wake', DOORBELL, 'ISOLATED', *ONE),
 
     # The bells of a client, and room.
-    holds('nobody_sleeps_through_room_or_an_answer', ROOM, 'TSO', *PUSHED,
-          is_long=True, is_all_reached=True),
+    holds('nobody_sleeps_through_room_or_an_answer', ROOM, 'TSO', *SMALL),
+    holds('nobody_sleeps_through_room_that_pushes_take', ROOM, *PUSHED,
+          is_all_reached=True),
     *only_with_buffers('RELEASE_WITHOUT_ORDER', ROOM, *SMALL),
     *only_with_buffers('SLEEPER_WITHOUT_ORDER', ROOM, *SMALL),
     breaks('NO_SECOND_LOOK_OF_CLIENT', 'lost_wake', ROOM, *SMALL),
@@ -119,6 +120,8 @@ CASES = (
           is_long=True, is_for_full=True),
     holds('all_at_once_lose_no_wake', DOORBELL, 'PRODUCERS=2', 'MESSAGES=1',
           'CALLS=3', is_long=True, is_for_full=True),
+    holds('pushes_find_their_room', ROOM, 'TSO', *PUSHED, is_long=True,
+          is_for_full=True, is_all_reached=True),
     holds('more_pushes_find_their_room', ROOM, 'TSO', 'REQUESTS=2',
           'PUSHES=2', is_long=True, is_for_full=True),
     holds('more_requests_find_their_room', ROOM, 'TSO', 'REQUESTS=3',
