@@ -120,7 +120,7 @@ static bool hits(const char *name)
 		if (aim->name == NULL || strcmp(aim->name, name) != 0 ||
 		    LOAD(aim->times) == 0)
 			continue;
-		ADD(aim->times, -1);
+		__atomic_fetch_sub(&aim->times, 1, __ATOMIC_SEQ_CST);
 		STORE(plan.error, aim->error);
 		STORE(plan.name, aim->name);
 		errno = aim->error;

@@ -92,7 +92,7 @@ static void closed(struct peal_reactor *reactor, struct peal_peer peer,
 	if (reason != 0 && reason != -ECONNRESET && reason != -ESHUTDOWN)
 		fault("a client went with %d", reason);
 	serving.peers[peer.slot_index % SLOTS].is_open = false;
-	scene_add(&board->peer_count, -1);
+	__atomic_fetch_sub(&board->peer_count, 1, __ATOMIC_ACQ_REL);
 }
 
 static void take_answer(int error, const struct peal_message *answer, void *arg)
