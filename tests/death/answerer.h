@@ -86,10 +86,29 @@ static void send_away(struct peal_reactor *reactor, struct peal_peer peer)
 
 static struct peal_reactor *server; /* of its process */
 
+/* What is asked last may be asked again: the answer to one that is sent away is
+ * lost with its connection. */
+static bool is_next(uint64_t sequence)
+{
+	uint64_t attempted = scene_get(&board->attempted);
+	uint64_t begun = scene_get(&board->begun_count);
+
+	/* Both may be running at the same time. */
+	do {
+		if (sequence == attempted && sequence == begun)
+			return true;
+		if (sequence != begun + 1 || sequence > attempted)
+			return false;
+	} while (!__atomic_compare_exchange_n(&board->begun_count, &begun,
+	                                      sequence, false, __ATOMIC_ACQ_REL,
+	                                      __ATOMIC_ACQUIRE));
+	return true;
+}
+
 static void serve(struct peal_request *request, void *arg)
 {
 	struct peal_peer peer = peal_request_peer(request);
-	bool is_victims = false;
+	bool is_victims = false, is_to_go;
 	struct scene_stamp stamp;
 	size_t bytes;
 	const void *data = peal_request_data(request, &bytes);
@@ -100,15 +119,16 @@ static void serve(struct peal_request *request, void *arg)
 	} else if (stamp.sender != OTHER) {
 		is_victims = true;
 		if (stamp.sender != scene_get(&board->life) ||
-		    stamp.sequence != scene_add(&board->begun_count, 1) + 1 ||
-		    stamp.sequence > scene_get(&board->attempted))
+		    !is_next(stamp.sequence))
 			fault("request %llu of life %u",
 			      (unsigned long long)stamp.sequence, stamp.sender);
 		hold_back(request);
 	}
+	/* Before the reply: what is asked for after it is of the next request. */
+	is_to_go = is_victims && __atomic_exchange_n(&board->send_away, 0,
+	                                             __ATOMIC_ACQ_REL) != 0;
 	peal_reply(request, data, bytes);
-	if (is_victims &&
-	    __atomic_exchange_n(&board->send_away, 0, __ATOMIC_ACQ_REL) != 0)
+	if (is_to_go)
 		send_away(server, peer);
 }
 

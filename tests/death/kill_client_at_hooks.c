@@ -8,8 +8,8 @@
 #include "tests/death/answerer.h"
 #include "tests/death/places.h"
 
-#define REQUEST_COUNT 10
 #define SENT_COUNT 3
+#define REQUEST_COUNT (2 + SENT_COUNT + 2) /* of live(), at most */
 /* In attach, ring and sleep; told, woken, attached again, in the socket's mode
  * prepared. */
 #define PLACE_COUNT 14

@@ -36,7 +36,7 @@ OPTIONS = ('-Dfuzz=true', '-Dbuildtype=plain', '-Dc_args=-O1 -gline-tables-only'
            '-Db_sanitize=address,undefined', '-Db_lundef=false',
            '-Dbounded_sleep=false', '-Dwhole=false', '-Dbench=false',
            '-Dexamples=false')
-QUICK_S, FULL_S = 8, 60
+QUICK_S, FULL_S = 5, 60
 AT_ONCE = 2
 INPUT_BYTES = 300
 HANG_S = 10     # of one input, on a busy machine; they take microseconds

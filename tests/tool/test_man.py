@@ -87,9 +87,10 @@ def start(program, directory):
 
 
 def wait_for_name(directory, process):
-    """Until the first program of two has opened its name."""
+    """Until the first program of two has opened its name, and listens."""
     while process.poll() is None and \
-            not any(path.is_socket() for path in directory.iterdir()):
+            not any(path.is_socket() and not path.name.endswith('~peal')
+                    for path in directory.iterdir()):
         time.sleep(0.005)
 
 
