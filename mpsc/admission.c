@@ -214,6 +214,14 @@ static void stop_owner(struct peal__admission *admission)
 	owner->stop(owner->object);
 }
 
+/* Is the seat still taken by whom this event is about? What is known of one
+ * that has left comes with the event that told it; its slot is the consumer's. */
+static bool is_here(const struct peal__seat *seat, uint32_t serial)
+{
+	return seat->serial == serial && seat->phase != PEAL__SEAT_EMPTY &&
+	       seat->phase != PEAL__SEAT_LEAVING;
+}
+
 static void handle(struct peal__admission *admission,
                    const struct epoll_event *happened)
 {
@@ -239,11 +247,11 @@ static void handle(struct peal__admission *admission,
 		stop_owner(admission);
 		return;
 	case PEAL__EVENT_SOCKET:
-		if (seat->serial == serial && seat->phase != PEAL__SEAT_EMPTY)
+		if (is_here(seat, serial))
 			peal__seat_read(admission, seat);
 		return;
 	case PEAL__EVENT_PIDFD:
-		if (seat->serial == serial && seat->phase != PEAL__SEAT_EMPTY)
+		if (is_here(seat, serial))
 			peal__seat_gone(admission, seat);
 		return;
 	}

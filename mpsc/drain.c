@@ -252,9 +252,6 @@ void peal__drain_unpark(struct peal_consumer *consumer, struct peal__slot *slot)
 
 void peal__drain_check(struct peal_consumer *consumer, struct peal__slot *slot)
 {
-	/* Once for each life: another one may have begun in it. */
-	if (!slot->known)
-		return;
 	if (!slot->retired) {
 		if (is_drained(slot))
 			peal__drain_retire(consumer, slot, 0);

@@ -180,8 +180,7 @@ void peal__seat_gone(struct peal__admission *admission, struct peal__seat *seat)
 	uint32_t expected = PEAL__SLOT_LIVE;
 
 	if (seat->phase != PEAL__SEAT_LIVE) {
-		if (seat->phase != PEAL__SEAT_LEAVING)
-			peal__seat_refuse(admission, seat, 0, NULL);
+		peal__seat_refuse(admission, seat, 0, NULL);
 		return;
 	}
 	PEAL__HOOK("admission: gone");

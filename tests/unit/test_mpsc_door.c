@@ -11,8 +11,11 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include "mpsc/attach.h"
 #include "mpsc/connect.h"
+#include "mpsc/segment.h"
 #include "mpsc/wire.h"
+#include "peal/ring.h"
 #include "shm/pass.h"
 
 #define STRANGE_UID 4321
@@ -190,6 +193,96 @@ static void questions_that_come_together_get_one_answer(void **state)
 	peal_consumer_close(consumer);
 }
 
+/* those who leave --------------------------------------------------------- */
+
+/* What the parent, the child and the grandchild have seen of each other. */
+struct family {
+	uint32_t has_published, may_speak, has_spoken, may_go;
+};
+
+/* Attach, publish, and leave a child behind that has a copy of the socket. */
+static int be_a_parent(struct family *family)
+{
+	static const struct peal__wish wish = {"words", PEAL__ROLE_PRODUCER,
+	                                       PEAL_RING_MIN_BYTES, 0, 0};
+	struct peal__connection connection;
+	struct peal_ring_tx tx;
+	void *data;
+	int copy;
+
+	alarm(60);
+	if (peal__attach(&wish, PEAL_FOREVER, NULL, &connection) != 0)
+		return 1;
+	peal_ring_tx_init(&tx,
+	                  peal__segment_data(connection.segment,
+	                                     &connection.shape,
+	                                     PEAL__RING_REQUEST),
+	                  connection.shape.rings[PEAL__RING_REQUEST].bytes,
+	                  connection.shape.rings[PEAL__RING_REQUEST].start,
+	                  &connection.segment->request_released);
+	if (peal_ring_claim(&tx, 4, 0, 0, &data) != 0)
+		return 2;
+	memcpy(data, "last", 4);
+	peal_ring_publish(&tx);
+	/* The connection's own closes itself in a forked child. */
+	copy = dup(connection.socket.fd);
+	if (fork() == 0) {
+		alarm(60);
+		if (flag_wait(&family->may_speak) &&
+		    send(copy, "??", 2, MSG_NOSIGNAL) == 2)
+			flag_set(&family->has_spoken);
+		flag_wait(&family->may_go);
+		_exit(0);
+	}
+	flag_set(&family->has_published);
+	for (;;)
+		pause();
+}
+
+/* Both are told to the server at once, first the death. */
+static void word_of_a_child_left_behind_frees_nothing(void **state)
+{
+	struct family *family = shared_open(sizeof(*family));
+	struct peal_consumer_options options = consumer_options();
+	struct peal_consumer *consumer;
+	struct peal_message message;
+	int mapping_count;
+	pid_t pid;
+
+	(void)state;
+	/* It hears of deaths when it dispatches, so when is ours to say. */
+	options.wait_mode = PEAL_WAIT_FD;
+	consumer = open_with(&options);
+	fflush(NULL);
+	pid = fork();
+	if (pid == 0)
+		_exit(be_a_parent(family));
+	while (!flag_is_set(&family->has_published))
+		assert_int_equal(peal_consumer_dispatch(consumer), 0);
+	message = next_message(consumer);
+	mapping_count = count_mappings();
+	/* Nothing of before is to come ahead of the death. */
+	while (is_readable(peal_consumer_fd(consumer), 0))
+		assert_int_equal(peal_consumer_dispatch(consumer), 0);
+	kill(pid, SIGKILL);
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+	flag_set(&family->may_speak);
+	assert_true(flag_wait(&family->has_spoken));
+	assert_int_equal(peal_consumer_dispatch(consumer), 0);
+	assert_int_equal(stats_of(consumer).died_count, 1);
+	/* Somebody holds a view. */
+	assert_int_equal(count_mappings(), mapping_count);
+	assert_text(&message, "last");
+	peal_consumer_release(consumer, &message);
+	expect_nothing(consumer);
+	while (is_readable(peal_consumer_fd(consumer), 0))
+		assert_int_equal(peal_consumer_dispatch(consumer), 0);
+	assert_true(count_mappings() < mapping_count);
+	flag_set(&family->may_go);
+	peal_consumer_close(consumer);
+	munmap(family, sizeof(*family));
+}
+
 /* A signal would make poll(2) fail now and then; no descriptors at all do so
  * every time. */
 static void errno_stays_when_a_look_at_the_server_fails(void **state)
@@ -220,6 +313,7 @@ int main(void)
 		TEST(overflow_user_is_refused_whatever_its_number_is),
 		TEST(user_at_its_cap_is_turned_away_at_accept),
 		TEST(questions_that_come_together_get_one_answer),
+		TEST(word_of_a_child_left_behind_frees_nothing),
 		TEST(errno_stays_when_a_look_at_the_server_fails),
 	};
 
