@@ -31,6 +31,7 @@ PUSHED = ('REQUESTS=2', 'PUSHES=1')
 ANSWERED = ('REQUESTS=1', 'PUSHES=0', 'EVICTIONS=1')
 NAMED = ('REQUESTS=0', 'PUSHES=1', 'EVICTIONS=0')
 EVICTED = ('REQUESTS=0', 'PUSHES=0', 'EVICTIONS=1')
+BABBLED = ('REQUESTS=0', 'PUSHES=0', 'EVICTIONS=0', 'NONSENSE')
 CROSSED = ('REQUESTS=3', 'PUSHES=1')
 
 
@@ -99,6 +100,8 @@ CASES = (
     holds('late_answers_and_evictions_leave_no_slot_behind', SLOTS,
           *ANSWERED, is_long=True),
     holds('name_of_an_earlier_client_reaches_nobody', SLOTS, *NAMED),
+    holds('nonsense_frees_no_slot_too_early', SLOTS, *BABBLED),
+    breaks('LEAVING_IS_HEARD', 'leaked', SLOTS, *BABBLED),
     breaks('NO_GENERATION_CHECK', 'stray', SLOTS, *NAMED),
     breaks('SAME_GENERATION_AGAIN', 'stray', SLOTS, *NAMED),
     breaks('NO_SERIAL', 'stray', SLOTS, *NAMED),
@@ -129,6 +132,8 @@ CASES = (
     holds('rings_of_two_find_their_room', ROOM, 'TSO', 'REQUESTS=3',
           'PUSHES=1', 'REQUEST_ROOM=2', 'RESPONSE_ROOM=2', is_long=True,
           is_for_full=True),
+    holds('nonsense_of_those_with_requests_frees_no_slot_too_early', SLOTS,
+          'NONSENSE', *ANSWERED, is_long=True, is_for_full=True),
     holds('everything_at_once_leaves_no_slot_behind', SLOTS, is_long=True,
           is_for_full=True),
     holds('three_clients_in_turn_leave_no_slot_behind', SLOTS, 'CONNECTIONS=3',

@@ -17,7 +17,9 @@
  * CONNECTIONS come one after the other or at once, and share the one slot; each
  * sends one request, or none, and goes in one of three ways. The server also
  * makes PUSHES, to a name (slot and generation) that it keeps from earlier, and
- * sends away whose bytes make no sense (EVICTIONS). The answer of a request may
+ * sends away whose bytes make no sense (EVICTIONS). With NONSENSE each may say
+ * something that no server understands, or leave a child behind that does. The
+ * answer of a request may
  * come at any time; two of one slot would be held as one is.
  *
  * Modelled, by function and by the labels of docs/ordering.md:
@@ -41,10 +43,9 @@
  * Left out: store buffers, since every word that hands something over is a
  * release or a locked operation, and x86-64 keeps stores in their order; how
  * the two are woken (doorbell.pml: B5 is "changed", the eventfd is "poked");
- * packets that make no sense, which go the way of a hang-up; the rings, and
- * views of them that are held: those count as one more request; deadlines; and
- * fd mode, in which admission and reactor are one thread and take turns, as
- * they may do here.
+ * the rings, and views of them that are held: those count as one more request;
+ * deadlines; and fd mode, in which admission and reactor are one thread and take
+ * turns, as they may do here.
  */
 #ifndef CONNECTIONS
 #define CONNECTIONS 2
@@ -67,6 +68,7 @@ mtype = { EMPTY, HELLO, READY, AT_WORK, LEAVING };
 bool called[CONNECTIONS];    /* is in the backlog, or was */
 bool ready[CONNECTIONS], bye[CONNECTIONS];
 bool hung_up[CONNECTIONS], died[CONNECTIONS];
+bool babbled[CONNECTIONS];
 bool requested[CONNECTIONS]; /* its ring holds a request */
 byte granted[CONNECTIONS];   /* its generation, or 0 */
 bool refused[CONNECTIONS];
@@ -139,6 +141,10 @@ going:	if
 	:: died[me] = true; hung_up[me] = true
 	:: hung_up[me] = true
 	:: died[me] = true	/* a forked child keeps the socket */
+#ifdef NONSENSE
+	:: babbled[me] = true; died[me] = true
+	:: died[me] = true; babbled[me] = true
+#endif
 	fi;
 end_gone:
 	skip
@@ -148,7 +154,8 @@ end_gone:
 #define HAS_HELLO(i) (phase[i] == HELLO)
 #define HAS_READY(i) (phase[i] == READY && ready[who[i]])
 #define HAS_BYE(i) (phase[i] == AT_WORK && bye[who[i]])
-#define HAS_PACKET(i) (HAS_HELLO(i) || HAS_READY(i) || HAS_BYE(i))
+#define HAS_SENSE(i) (HAS_HELLO(i) || HAS_READY(i) || HAS_BYE(i))
+#define HAS_PACKET(i) (HAS_SENSE(i) || babbled[who[i]])
 #define SOCKET_IS_READABLE(i) \
 	(IS_WATCHED(i) && (HAS_PACKET(i) || hung_up[who[i]]))
 #define PIDFD_IS_READABLE(i) (IS_WATCHED(i) && died[who[i]])
@@ -224,6 +231,11 @@ inline seat_read(i)
 		state = LIVE;				/* S13 */
 		announce()
 	:: HAS_BYE(i) -> seat_gone(i)
+	:: !HAS_SENSE(i) && babbled[who[i]] ->		/* send_away() */
+		if
+		:: phase[i] == AT_WORK -> seat_gone(i)
+		:: else -> seat_clear(i)
+		fi
 	:: !HAS_PACKET(i) && hung_up[who[i]] -> seat_gone(i)
 	:: else
 	fi
@@ -246,11 +258,13 @@ inline reap()
 	i = 0
 }
 
-/* Does this event still mean who sits there now? */
-#ifndef NO_SERIAL
+/* Does this event still mean who sits there now? is_here() */
+#ifdef NO_SERIAL
+#define IS_MEANT(i, number) IS_WATCHED(i)
+#elif defined(LEAVING_IS_HEARD)
 #define IS_MEANT(i, number) (serial[i] == number && phase[i] != EMPTY)
 #else
-#define IS_MEANT(i, number) (phase[i] != EMPTY)
+#define IS_MEANT(i, number) (serial[i] == number && IS_WATCHED(i))
 #endif
 
 #define HAS_SEAT (phase[0] == EMPTY || phase[1] == EMPTY)
