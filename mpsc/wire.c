@@ -45,6 +45,18 @@ size_t peal__wire_error(union peal__packet *packet, int code, const char *text)
 	return peal__wire_seal(packet, PEAL__WIRE_ERROR);
 }
 
+/* A person reads it, often on a terminal: it ends, says something, and moves no
+ * cursor. */
+static void make_readable(struct peal__wire_error *error)
+{
+	error->text[sizeof(error->text) - 1] = '\0';
+	if (error->text[0] == '\0')
+		strcpy(error->text, "the server does not say why");
+	for (char *at = error->text; *at != '\0'; at++)
+		if ((unsigned char)*at < ' ' || *at == 0x7f)
+			*at = '?';
+}
+
 int peal__wire_check(union peal__packet *packet, size_t bytes)
 {
 	size_t expected;
@@ -60,7 +72,7 @@ int peal__wire_check(union peal__packet *packet, size_t bytes)
 	if (expected == 0 || bytes < expected || packet->head.bytes != bytes)
 		return -EPROTO;
 	if (packet->head.type == PEAL__WIRE_ERROR) {
-		packet->error.text[sizeof(packet->error.text) - 1] = '\0';
+		make_readable(&packet->error);
 		if (packet->error.code >= 0 || packet->error.code < -4095)
 			packet->error.code = -EPROTO;
 	}

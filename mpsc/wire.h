@@ -134,7 +134,8 @@ size_t peal__wire_error(union peal__packet *packet, int code, const char *text);
 
 /*
  * Is what was received a whole packet of this version? Returns its type, or
- * -EPROTO, -EPROTONOSUPPORT. A text in an ERROR is terminated here.
+ * -EPROTO, -EPROTONOSUPPORT. The text of an ERROR is made fit for a person here:
+ * it ends, is not empty, and has no control characters.
  */
 int peal__wire_check(union peal__packet *packet, size_t bytes);
 

@@ -86,10 +86,10 @@ class Report:
         self.skipped = []
         self.began = time.monotonic()
 
-    @staticmethod
-    def heading(text):
-        """A new variant."""
-        print(f'\n== {text}', flush=True)
+    def heading(self, text):
+        """A new variant, and how long the others have taken."""
+        print(f'\n== {text} ({time.monotonic() - self.began:.0f} s so far)',
+              flush=True)
 
     @staticmethod
     def begin(name):

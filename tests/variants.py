@@ -11,7 +11,9 @@ BARE = ('-Dhooks=true', '-Dbounded_sleep=false', '-Dwhole=false',
 # Sanitizers make much of code, and optimising that takes minutes.
 SANITIZED = BARE + ('-Db_lundef=false', '-Dbuildtype=debugoptimized',
                     '-Doptimization=1')
-QUICKLY = {'gcc': ('-Dunit_optimization=1',), 'asan': ('-Dunit_optimization=0',),
+QUICKLY = {'gcc': ('-Dunit_optimization=1',),
+           'clang': ('-Dunit_optimization=0',),
+           'asan': ('-Dunit_optimization=0',),
            'tsan': ('-Dunit_optimization=0',)}
 
 SANITIZER_ENVIRONMENT = {

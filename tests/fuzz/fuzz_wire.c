@@ -49,6 +49,8 @@ static int check_packet(union peal__packet *packet, size_t bytes)
 		FUZZ_MUST(memchr(packet->error.text, '\0',
 		                 sizeof(packet->error.text)) != NULL,
 		          "a sentence does not end");
+		FUZZ_MUST(packet->error.text[0] != '\0',
+		          "a sentence says nothing");
 		FUZZ_MUST(packet->error.code < 0 && packet->error.code >= -4095,
 		          "an error is none");
 	}

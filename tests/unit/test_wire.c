@@ -213,6 +213,21 @@ static void text_of_a_peer_is_terminated_by_us(void **state)
 	                 sizeof(packet.error.text) - 1);
 }
 
+static void text_of_a_peer_says_something_and_moves_no_cursor(void **state)
+{
+	union peal__packet packet;
+	size_t bytes;
+
+	(void)state;
+	bytes = sealed(&packet, PEAL__WIRE_ERROR);
+	strcpy(packet.error.text, "\033[2Jno\nseat\177");
+	assert_int_equal(peal__wire_check(&packet, bytes), PEAL__WIRE_ERROR);
+	assert_string_equal(packet.error.text, "?[2Jno?seat?");
+	packet.error.text[0] = '\0';
+	assert_int_equal(peal__wire_check(&packet, bytes), PEAL__WIRE_ERROR);
+	assert_string_equal(packet.error.text, "the server does not say why");
+}
+
 /* A caller takes a code of 0 or more for success. */
 static void code_of_a_peer_that_is_no_error_becomes_eproto(void **state)
 {
@@ -279,6 +294,8 @@ int main(void)
 		cmocka_unit_test(error_carries_its_code_and_its_sentence),
 		cmocka_unit_test(sentence_that_is_too_long_is_cut),
 		cmocka_unit_test(text_of_a_peer_is_terminated_by_us),
+		cmocka_unit_test(
+			text_of_a_peer_says_something_and_moves_no_cursor),
 		cmocka_unit_test(
 			code_of_a_peer_that_is_no_error_becomes_eproto),
 		cmocka_unit_test(noise_is_never_taken_for_what_it_is_not),
