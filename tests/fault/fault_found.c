@@ -43,13 +43,16 @@ static void door_that_could_not_be_opened_again_opens_later(void **state)
 	detach(NULL);
 }
 
-/* As an event loop waits for it: at the descriptor alone. */
-static int receive_in_loop(struct peal_message *answer)
+/* As an event loop waits for it: at the descriptor alone. The answer may have
+ * come before it has to wait at all. */
+static int receive_in_loop(struct peal_message *answer, bool *ret_has_waited)
 {
 	struct pollfd ready = {.fd = peal_client_fd(client), .events = POLLIN};
 	int error;
 
+	*ret_has_waited = false;
 	while ((error = peal_client_recv(client, 0, answer)) == -EAGAIN) {
+		*ret_has_waited = true;
 		if (peal_client_prepare(client) == 0 &&
 		    poll(&ready, 1, (int)(SOON_NS / SCENE_MS)) != 1)
 			return -ETIME;
@@ -62,6 +65,7 @@ static int receive_in_loop(struct peal_message *answer)
 static void client_that_cannot_watch_its_socket_has_not_come_back(void **state)
 {
 	struct peal_message answer;
+	bool has_waited = false;
 
 	(void)state;
 	wait_mode = PEAL_WAIT_FD;
@@ -78,9 +82,13 @@ static void client_that_cannot_watch_its_socket_has_not_come_back(void **state)
 	assert_int_equal(errno, WALK_ERRNO);
 	assert_struck("epoll_ctl");
 	assert_int_equal(peal_client_call(client, "x", 1, SOON_NS, &answer), 0);
-	assert_int_equal(
-		peal_client_send(client, "x", 1, PEAL_FOREVER, 0, NULL), 0);
-	assert_int_equal(receive_in_loop(&answer), 0);
+	for (int i = 0; !has_waited; i++) {
+		assert_true(i < 1000);
+		assert_int_equal(peal_client_send(client, "x", 1, PEAL_FOREVER,
+		                                  0, NULL),
+		                 0);
+		assert_int_equal(receive_in_loop(&answer, &has_waited), 0);
+	}
 	close_client(NULL);
 }
 
