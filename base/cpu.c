@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "base/cpu.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
 #include <stdio.h>
@@ -12,6 +13,7 @@
 #include "base/file.h"
 
 #define PATH_BYTES 512
+#define CPU_MAX 8192 /* the most that Linux is built for */
 
 int peal__cpu_current(void)
 {
@@ -29,6 +31,28 @@ int peal__cpu_current(void)
 #else
 	return sched_getcpu();
 #endif
+}
+
+int peal__cpu_leave(int cpu)
+{
+	const size_t bytes = CPU_ALLOC_SIZE(CPU_MAX);
+	cpu_set_t all[CPU_ALLOC_SIZE(CPU_MAX) / sizeof(cpu_set_t)];
+	cpu_set_t others[CPU_ALLOC_SIZE(CPU_MAX) / sizeof(cpu_set_t)];
+	int saved_errno = errno, error = 0;
+
+	CPU_ZERO_S(bytes, all);
+	if (sched_getaffinity(0, bytes, all) != 0)
+		error = -errno;
+	memcpy(others, all, bytes);
+	CPU_CLR_S((size_t)cpu, bytes, others);
+	if (error == 0 && CPU_COUNT_S(bytes, others) == 0)
+		error = -EINVAL;
+	/* It returns when the thread has moved. */
+	if (error == 0 && (sched_setaffinity(0, bytes, others) != 0 ||
+	                   sched_setaffinity(0, bytes, all) != 0))
+		error = -errno;
+	errno = saved_errno;
+	return error;
 }
 
 int peal__cpu_online_count(void)

@@ -54,6 +54,13 @@ static inline uint64_t peal__cpu_ticks(void)
  */
 int peal__cpu_current(void);
 
+/*
+ * Move this thread off processor @cpu, to another one that it may use; what it
+ * may use is afterwards as before. The kernel chooses. 0, or -EINVAL (it may use
+ * no other one), or what sched_setaffinity(2) says. errno stays.
+ */
+int peal__cpu_leave(int cpu);
+
 /* Processors that run now, whether or not this process may use them: a peer
  * may, and a process pinned to one of them is no reason not to spin. */
 int peal__cpu_online_count(void);

@@ -59,10 +59,11 @@ struct bench_work {
 	uint32_t spin_mode;
 	enum bench_poll poll;
 	enum bench_beside beside;
-	bool by_word;  /* of a bare copy: see copy.c */
-	bool sleeps;   /* both sides are to be asleep when they are rung */
-	bool same_cpu; /* both processes on the first processor */
-	bool is_loose; /* all go where the scheduler puts them */
+	bool by_word;     /* of a bare copy: see copy.c */
+	bool sleeps;      /* both sides are to be asleep when they are rung */
+	bool same_cpu;    /* both processes on the first processor */
+	bool is_loose;    /* all go where the scheduler puts them */
+	bool steps_aside; /* clients leave the server's processor */
 };
 
 static inline uint64_t bench_now_ns(void)

@@ -368,6 +368,13 @@ static const struct bench_row call_rows[] = {
 		.is_loose = (loose),                                     \
 	}
 
+#define CROWD_ASIDE(count)                                               \
+	{                                                                \
+		.payload_bytes = 64, .ring_bytes = 1 << 16,              \
+		.spin_mode = PEAL_SPIN_ADAPTIVE, .crowd_count = (count), \
+		.is_loose = true, .steps_aside = true                    \
+	}
+
 static const struct bench_row crowd_rows[] = {
 	{
 		.what = "8 clients on one processor",
@@ -390,9 +397,29 @@ static const struct bench_row crowd_rows[] = {
                             0}},
 	},
 	{
+		.what = "8 clients that step aside",
+		.measure = bench_crowd,
+		.work = CROWD_ASIDE(8),
+		.unit = BENCH_MESSAGES,
+		.needs_two_cpus = true,
+		.goal_near = 3e6,
+		.goal_far = 1e6,
+		.limits = {{"one client there", bench_crowd, CROWD(1, true), 0,
+                            0}},
+	},
+	{
 		.what = "2 clients wherever they are put",
 		.measure = bench_crowd,
 		.work = CROWD(2, true),
+		.unit = BENCH_MESSAGES,
+		.needs_two_cpus = true,
+		.limits = {{"one client there", bench_crowd, CROWD(1, true), 0,
+                            0}},
+	},
+	{
+		.what = "2 clients that step aside",
+		.measure = bench_crowd,
+		.work = CROWD_ASIDE(2),
 		.unit = BENCH_MESSAGES,
 		.needs_two_cpus = true,
 		.limits = {{"one client there", bench_crowd, CROWD(1, true), 0,

@@ -60,6 +60,7 @@ int bench_client_connect(struct bench_side *side, uint64_t ring_bytes,
 	options.request_ring_bytes = ring_bytes;
 	options.response_ring_bytes = ring_bytes;
 	options.spin_mode = side->work->spin_mode;
+	options.step_aside = side->work->steps_aside;
 	options.ret_failure = &failure;
 	result = peal_client_connect(&options, BENCH_PATIENCE_NS, ret_client);
 	if (result < 0)

@@ -86,6 +86,8 @@ struct peal_client {
 	/* waiting for answers */
 	struct peal_sleeper sleeper;
 	struct peal__spin spin;
+	uint32_t beside_count; /* sleeps in a row on the server's processor */
+	uint64_t aside_ticks;  /* when it moved last */
 
 	/* the connection */
 	uint32_t serial;   /* which one it is */

@@ -25,6 +25,7 @@ static int check(const struct peal_client_options *known)
 		{"spin_ns", known->spin_ns, 0, PEAL__SPIN_MAX_NS},
 		{"reconnect", known->reconnect, 0, 1},
 		{"wait_for_server", known->wait_for_server, 0, 1},
+		{"step_aside", known->step_aside, 0, 1},
 	};
 	int error = peal__check_ranges(
 		ranges, sizeof(ranges) / sizeof(ranges[0]), failure);

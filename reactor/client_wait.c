@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <unistd.h>
 
+#include "base/cpu.h"
 #include "base/hooks.h"
 #include "base/read.h"
 #include "reactor/client.h"
@@ -10,6 +11,8 @@
 
 /* Nobody rings for room in the lane: it is looked at again. */
 #define LANE_RETRY_NS (1 * PEAL__NS_PER_MS)
+#define BESIDE_ENOUGH 4
+#define ASIDE_REST_NS (1 * PEAL__NS_PER_MS)
 
 /* waking -------------------------------------------------------------------- */
 
@@ -134,6 +137,33 @@ static bool is_to_yield(const struct peal_client *client)
 	       0;
 }
 
+/*
+ * Has this thread slept on the server's processor again? There it never spins,
+ * and each request takes two changes between threads. Once is chance; where the
+ * kernel finds both processors busy on the average it does so every time.
+ */
+static void step_aside(struct peal_client *client)
+{
+	const struct peal__arm_page *page =
+		client->producer->connection.arm_page;
+	int cpu = peal__cpu_current();
+	uint64_t now;
+
+	if (cpu < 0 || cpu != peal__read_once(&page->cpu)) {
+		client->beside_count = 0;
+		return;
+	}
+	if (++client->beside_count < BESIDE_ENOUGH)
+		return;
+	now = peal__cpu_ticks();
+	if (now - client->aside_ticks < peal__ns_to_ticks(ASIDE_REST_NS))
+		return;
+	client->aside_ticks = now;
+	client->beside_count = 0;
+	if (peal__cpu_leave(cpu) == 0)
+		client->stats.aside_count++;
+}
+
 int peal__client_wait(struct peal_client *client,
                       struct peal__spin_limit *limit)
 {
@@ -161,6 +191,8 @@ int peal__client_wait(struct peal_client *client,
 		return -ECANCELED;
 	if (result == PEAL__SPIN_WORK)
 		return 0;
+	if (client->options.step_aside)
+		step_aside(client);
 	if (client->options.wait_mode == PEAL_WAIT_FD)
 		read_fds(client);
 	if (PEAL_LIKELY(peal_ring_has_data(&client->rx)))

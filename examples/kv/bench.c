@@ -86,6 +86,7 @@ static int open_peal(struct lane *lane)
 
 	options.name = lane->name;
 	options.order = lane->depth > 1 ? PEAL_UNORDERED : PEAL_ORDERED;
+	options.step_aside = 1; /* more lanes than processors */
 	if (peal_client_connect(&options, PATIENCE_NS, &client) < 0)
 		return -1;
 	lane->connection = client;

@@ -75,13 +75,18 @@ struct peal_client_options {
 	uint64_t spin_ns;             /* budget, at most 50,000; 50,000 */
 	uint32_t reconnect;       /* 1: the call after a loss connects again */
 	uint32_t wait_for_server; /* 1: connect waits until it is there */
+	/* 1: a thread that the kernel wakes on the server's own processor time
+	 * and again, where the two can only take turns, moves to another one
+	 * that it may use. To do so it narrows its affinity and puts it back,
+	 * within microseconds, and at most once in a millisecond. */
+	uint32_t step_aside;
 	struct peal_failure *ret_failure; /* or NULL */
 };
 /* clang-format off */
 #define PEAL_CLIENT_OPTIONS_INIT                                               \
 	{ sizeof(struct peal_client_options), NULL, NULL, NULL, NULL, 0, 0,    \
 	  PEAL_ORDERED, PEAL_WAIT_FUTEX, PEAL_SPIN_ADAPTIVE, UINT64_C(50000),  \
-	  0, 0, NULL }
+	  0, 0, 0, NULL }
 /* clang-format on */
 
 /*
@@ -203,6 +208,7 @@ struct peal_client_stats {
 	uint64_t in_flight_count;
 	uint64_t full_count;
 	uint64_t reconnect_count;
+	uint64_t aside_count; /* moves to another processor, see step_aside */
 	struct peal_peer self; /* how the server names us */
 };
 PEAL__BEGIN_SAME_NAME
