@@ -208,7 +208,7 @@ struct peal_client_stats {
 	uint64_t in_flight_count;
 	uint64_t full_count;
 	uint64_t reconnect_count;
-	uint64_t aside_count; /* moves to another processor, see step_aside */
+	uint64_t aside_count;  /* moves to another processor, see step_aside */
 	struct peal_peer self; /* how the server names us */
 };
 PEAL__BEGIN_SAME_NAME
