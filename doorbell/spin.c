@@ -4,7 +4,9 @@
 #define FRUITLESS_MAX 8
 #define SOON_ENOUGH_MAX 16
 #define ALWAYS_NS PEAL__NS_PER_MS         /* between two looks at the clock */
-#define WAKE_UP_NS (50 * PEAL__NS_PER_US) /* what a sleep costs at least */
+/* Two wakes on a slow machine, ours and the peer's: so long sleeps take when both
+ * sleep each time, and would not have to. A shorter limit leaves them at that. */
+#define TWO_WAKES_NS (250 * PEAL__NS_PER_US)
 #define QUOTA_MIN_MILLIS 1500 /* below one and a half CPUs the peer pays */
 
 /* What spinning may cost here at all; 0 when nobody else could run meanwhile. */
@@ -30,7 +32,7 @@ void peal__spin_init(struct peal__spin *spin, enum peal__spin_mode mode,
 		.full_ticks = peal__ns_to_ticks(full_ns),
 		.budget_ticks = peal__ns_to_ticks(full_ns),
 		.soon_enough = 1,
-		.soon_ticks = peal__ns_to_ticks(full_ns + WAKE_UP_NS),
+		.soon_ticks = peal__ns_to_ticks(full_ns + TWO_WAKES_NS),
 		.settle_ticks = peal__ns_to_ticks(PEAL__SPIN_SETTLE_NS),
 	};
 }

@@ -456,6 +456,30 @@ static void sleep_that_was_woken_soon_brings_the_budget_back(void **state)
 	assert_int_equal(spin.budget_ticks, spin.full_ticks);
 }
 
+/* Each sleeps through the other one's wake and its own, on this machine or on one
+ * that is slower: both would go on like that for ever. */
+static void two_who_sleep_for_each_other_spin_again(void **state)
+{
+	const uint64_t budgets_ns[] = {20000, 50000}; /* a server's, a client's */
+
+	(void)state;
+	if (peal__cpu_online_count() < 2)
+		CHECK_SKIP("with one processor nobody spins");
+	for (size_t i = 0; i < CHECK_COUNT(budgets_ns); i++) {
+		int count = 0;
+
+		peal__spin_init(&spin, PEAL__SPIN_ADAPTIVE, budgets_ns[i]);
+		if (spin.full_ticks == 0)
+			CHECK_SKIP("nobody spins here");
+		spin.budget_ticks = 0;
+		spin.soon_enough = 16;
+		while (spin.budget_ticks == 0) {
+			assert_true(count++ < 16);
+			peal__spin_slept(&spin, peal__ns_to_ticks(200000));
+		}
+	}
+}
+
 static void budget_is_at_most_fifty_microseconds(void **state)
 {
 	(void)state;
@@ -602,6 +626,7 @@ int main(void)
 		TEST(calm_waiter_sleeps_at_once_and_learns_nothing),
 		TEST(calm_is_not_for_who_always_spins),
 		TEST(sleep_that_was_woken_soon_brings_the_budget_back),
+		TEST(two_who_sleep_for_each_other_spin_again),
 		TEST(budget_is_at_most_fifty_microseconds),
 		TEST(spin_never_looks_once_and_sleeps),
 		TEST(spin_always_never_sleeps_but_obeys_the_timeout),
