@@ -3,7 +3,7 @@
 
 #define FRUITLESS_MAX 8
 #define SOON_ENOUGH_MAX 16
-#define ALWAYS_NS PEAL__NS_PER_MS         /* between two looks at the clock */
+#define ALWAYS_NS PEAL__NS_PER_MS /* between two looks at the clock */
 /* Two wakes on a slow machine, ours and the peer's: so long sleeps take when both
  * sleep each time, and would not have to. A shorter limit leaves them at that. */
 #define TWO_WAKES_NS (250 * PEAL__NS_PER_US)

@@ -460,7 +460,8 @@ static void sleep_that_was_woken_soon_brings_the_budget_back(void **state)
  * that is slower: both would go on like that for ever. */
 static void two_who_sleep_for_each_other_spin_again(void **state)
 {
-	const uint64_t budgets_ns[] = {20000, 50000}; /* a server's, a client's */
+	const uint64_t budgets_ns[] = {20000,
+	                               50000}; /* a server's, a client's */
 
 	(void)state;
 	if (peal__cpu_online_count() < 2)
