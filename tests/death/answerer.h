@@ -132,8 +132,8 @@ static void serve(struct peal_request *request, void *arg)
 		send_away(server, peer);
 }
 
-/* Is the other one left alone, and everything of the dead one gone? */
-static bool is_alone(struct peal_reactor *reactor)
+/* Is the other one left alone, and everything of the dead one gone? Or why not. */
+static bool is_alone(struct peal_reactor *reactor, char why[150])
 {
 	const struct peal_consumer *consumer = reactor->consumer;
 	struct peal_reactor_stats *stats = &board->stats;
@@ -146,8 +146,12 @@ static bool is_alone(struct peal_reactor *reactor)
 		              PEAL__SLOT_FREE;
 		use_count += consumer->slots[i].peer.generation;
 	}
-	if (free_count != SLOT_MAX - 1 ||
-	    peal_reactor_stats(reactor, stats) < 0 || stats->running_count != 0)
+	if (peal_reactor_stats(reactor, stats) < 0)
+		return false;
+	snprintf(why, 150, "%u of %u slots are free, %llu requests run",
+	         free_count, SLOT_MAX - 1,
+	         (unsigned long long)stats->running_count);
+	if (free_count != SLOT_MAX - 1 || stats->running_count != 0)
 		return false;
 	if (stats->received_count !=
 	    stats->answered_count + stats->failed_count + stats->dropped_count)
@@ -156,6 +160,11 @@ static bool is_alone(struct peal_reactor *reactor)
 	held = scene_held();
 	if (board->held.fds == 0)
 		board->held = held;
+	snprintf(why, 150,
+	         "%u descriptors instead of %u, %u mappings (%u), %u threads "
+	         "(%u)",
+	         held.fds, board->held.fds, held.maps, board->held.maps,
+	         held.threads, board->held.threads);
 	return held.fds == board->held.fds && held.maps == board->held.maps &&
 	       held.threads == board->held.threads;
 }
@@ -165,6 +174,7 @@ static int serve_all(void *arg)
 	struct peal_reactor_options options = PEAL_REACTOR_OPTIONS_INIT;
 	struct peal_reactor *reactor;
 	uint64_t answered = 0;
+	char why[150];
 
 	(void)arg;
 	options.name = NAME;
@@ -184,10 +194,10 @@ static int serve_all(void *arg)
 		if (answered == scene_get(&board->answered))
 			continue;
 		answered = scene_get(&board->answered);
-		for (int i = 0; i < 2000 && !is_alone(reactor); i++)
+		for (int i = 0; i < 2000 && !is_alone(reactor, why); i++)
 			peal_reactor_run_once(reactor, SCENE_MS);
-		if (!is_alone(reactor))
-			fault("a slot was not freed, or not all of it");
+		if (!is_alone(reactor, why))
+			fault("not everything was freed: %s", why);
 		scene_put(&board->alone, answered);
 	}
 	return 0;

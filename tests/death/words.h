@@ -73,8 +73,8 @@ static int drain(struct peal_consumer *consumer)
 	return 0;
 }
 
-/* The slot is free, and nothing is held that was not held before. */
-static bool is_alone(struct peal_consumer *consumer)
+/* The slot is free, and nothing is held that was not held before; or why not. */
+static bool is_alone(struct peal_consumer *consumer, char why[150])
 {
 	uint32_t free_count = 0;
 	uint64_t use_count = 0;
@@ -85,6 +85,7 @@ static bool is_alone(struct peal_consumer *consumer)
 		              PEAL__SLOT_FREE;
 		use_count += consumer->slots[i].peer.generation;
 	}
+	snprintf(why, 150, "%u of %u slots are free", free_count, SLOT_MAX - 1);
 	if (free_count != SLOT_MAX - 1)
 		return false;
 	board->use_count = use_count;
@@ -92,6 +93,11 @@ static bool is_alone(struct peal_consumer *consumer)
 	/* The first one to go leaves what was set up once. */
 	if (board->held.fds == 0)
 		board->held = held;
+	snprintf(why, 150,
+	         "%u descriptors instead of %u, %u mappings (%u), %u threads "
+	         "(%u)",
+	         held.fds, board->held.fds, held.maps, board->held.maps,
+	         held.threads, board->held.threads);
 	return held.fds == board->held.fds && held.maps == board->held.maps &&
 	       held.threads == board->held.threads;
 }
@@ -99,6 +105,7 @@ static bool is_alone(struct peal_consumer *consumer)
 static int consume_all(struct peal_consumer *consumer)
 {
 	uint64_t pings = 0;
+	char why[150];
 
 	while (scene_get(&board->stop) == 0) {
 		/* No limit: who does not wake us leaves us asleep. */
@@ -111,12 +118,12 @@ static int consume_all(struct peal_consumer *consumer)
 		if (pings == board->pings)
 			continue;
 		pings = board->pings;
-		for (int i = 0; i < 1000 && !is_alone(consumer); i++)
+		for (int i = 0; i < 1000 && !is_alone(consumer, why); i++)
 			if (peal_consumer_wait(consumer, 2 * SCENE_MS) == 0 &&
 			    drain(consumer) < 0)
 				return 1;
-		if (!is_alone(consumer))
-			return fault("a slot was not freed, or not all of it");
+		if (!is_alone(consumer, why))
+			return fault("not everything was freed: %s", why);
 		scene_put(&board->alone, pings);
 	}
 	return 0;

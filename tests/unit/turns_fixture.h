@@ -155,4 +155,35 @@ static inline void close_turns(uint32_t count)
 	close_reactor();
 }
 
+/* All wait for their answers, and ask again when they have them; nobody is
+ * left out. */
+static inline void serve_all(int round_count, int pass_count)
+{
+	uint64_t least;
+
+	for (int round = 0; round < round_count; round++) {
+		for (int pass = 0; pass < pass_count; pass++)
+			pass_once();
+		assert_true(turns()->holder_count <= 1);
+		for (uint32_t i = 0; i < CROWD; i++) {
+			hear_all(i);
+			if (crowd.heard[i] == crowd.asked[i])
+				ask(i, 1);
+		}
+	}
+	least = crowd.heard[0];
+	for (uint32_t i = 1; i < CROWD; i++)
+		if (crowd.heard[i] < least)
+			least = crowd.heard[i];
+	assert_true(least > MUCH + (uint64_t)round_count / 20);
+	/* Once they ask no more, what they have asked is answered. */
+	for (int round = 0; round < 100; round++) {
+		pass_once();
+		for (uint32_t i = 0; i < CROWD; i++)
+			hear_all(i);
+	}
+	for (uint32_t i = 0; i < CROWD; i++)
+		assert_int_equal(crowd.heard[i], crowd.asked[i]);
+}
+
 #endif
