@@ -226,7 +226,7 @@ static void go_live(struct peal__admission *admission, struct peal__seat *seat)
 	};
 	peal__write_once(&row->state, PEAL__STATUS_SLOT_LIVE);
 	peal__admission_show(admission);
-	/* S13: pairs with S5, which then finds the segment. */
+	/* S13: pairs with S5 and S14, which then find the segment. */
 	__atomic_store_n(&slot->state, PEAL__SLOT_LIVE, __ATOMIC_RELEASE);
 	PEAL__HOOK("admission: live");
 	peal__admission_announce(admission);

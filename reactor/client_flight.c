@@ -46,7 +46,6 @@ int peal__flight_grow(struct peal__flight *flight, size_t count)
 	for (size_t i = 0; i < flight->capacity; i++)
 		if (flight->entries[i].id != 0)
 			put(&grown, &flight->entries[i]);
-	grown.next = 0;
 	free(flight->entries);
 	*flight = grown;
 	return 0;
@@ -88,26 +87,47 @@ static void remove_at(struct peal__flight *flight, size_t place)
 	flight->entries[place] = (struct peal__flight_entry){0};
 }
 
+/* The place of @id, or one that is free. There are free ones. */
+static size_t place_of(const struct peal__flight *flight, uint64_t id)
+{
+	size_t place = home_of(flight, id);
+
+	while (flight->entries[place].id != 0 &&
+	       flight->entries[place].id != id)
+		place = after(flight, place);
+	return place;
+}
+
 enum peal__flight_state peal__flight_take(struct peal__flight *flight,
                                           uint64_t id)
 {
 	size_t place;
+	uint32_t state;
 
 	if (flight->used_count == 0)
 		return PEAL__FLIGHT_NONE;
-	for (place = home_of(flight, id); flight->entries[place].id != 0;
-	     place = after(flight, place)) {
-		uint32_t state = flight->entries[place].state;
+	place = place_of(flight, id);
+	state = flight->entries[place].state;
+	/* Nobody answers what another connection has asked. */
+	if (flight->entries[place].id == 0 || state == PEAL__FLIGHT_LOST)
+		return PEAL__FLIGHT_NONE;
+	remove_at(flight, place);
+	return (enum peal__flight_state)state;
+}
 
-		if (flight->entries[place].id != id)
-			continue;
-		/* Nobody answers what another connection has asked. */
-		if (state == PEAL__FLIGHT_LOST)
-			return PEAL__FLIGHT_NONE;
-		remove_at(flight, place);
-		return (enum peal__flight_state)state;
+/* Ids are given in turn, so the first one is the least, counted from any. */
+static size_t place_of_first_lost(const struct peal__flight *flight)
+{
+	const struct peal__flight_entry *first = NULL;
+
+	for (size_t i = 0; i < flight->capacity; i++) {
+		const struct peal__flight_entry *entry = &flight->entries[i];
+
+		if (entry->state == PEAL__FLIGHT_LOST &&
+		    (first == NULL || (int64_t)(entry->id - first->id) < 0))
+			first = entry;
 	}
-	return PEAL__FLIGHT_NONE;
+	return (size_t)(first - flight->entries);
 }
 
 void peal__flight_lose(struct peal__flight *flight, int error)
@@ -128,23 +148,28 @@ void peal__flight_lose(struct peal__flight *flight, int error)
 		flight->sent_count--;
 		flight->lost_count++;
 	}
+	if (flight->lost_count > 0)
+		flight->next_lost =
+			flight->entries[place_of_first_lost(flight)].id;
 }
 
 bool peal__flight_take_lost(struct peal__flight *flight, uint64_t *ret_id,
                             int *ret_error)
 {
-	size_t place;
+	size_t place = 0, count = flight->capacity;
 
 	if (flight->lost_count == 0)
 		return false;
-	for (place = flight->next & (flight->capacity - 1);
-	     flight->entries[place].state != PEAL__FLIGHT_LOST;
-	     place = after(flight, place))
-		continue;
+	/* Mostly the next one is near; to look at all of them takes as long. */
+	do {
+		if (count-- == 0)
+			place = place_of_first_lost(flight);
+		else
+			place = place_of(flight, flight->next_lost++);
+	} while (flight->entries[place].state != PEAL__FLIGHT_LOST);
 	*ret_id = flight->entries[place].id;
 	*ret_error = flight->entries[place].error;
+	flight->next_lost = *ret_id + 1;
 	remove_at(flight, place);
-	/* Another one may have moved up to here. */
-	flight->next = place;
 	return true;
 }

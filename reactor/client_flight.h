@@ -40,7 +40,7 @@ struct peal__flight {
 	size_t used_count;
 	size_t sent_count;
 	size_t lost_count;
-	size_t next; /* where the search for what is lost goes on */
+	uint64_t next_lost; /* the id that is likely to be told next */
 };
 
 /* Room for @count more, so that they can be added. 0 or -ENOMEM. */
@@ -64,7 +64,8 @@ enum peal__flight_state peal__flight_take(struct peal__flight *flight,
 /* The connection is over: what is SENT becomes LOST, what nobody wants goes. */
 void peal__flight_lose(struct peal__flight *flight, int error);
 
-/* One that was lost, and why; false when there is none. */
+/* Of those that were lost the one that was sent first, and why; false when there
+ * is none. */
 bool peal__flight_take_lost(struct peal__flight *flight, uint64_t *ret_id,
                             int *ret_error);
 

@@ -323,6 +323,20 @@ static int finish_call(struct peal_client *client, struct peal__waiter *waiter,
 	return 0;
 }
 
+/* Pushes may come faster than we take them: is it time to go all the same? 0,
+ * -ECANCELED or -ETIMEDOUT. */
+static int look_at_limit(struct peal_client *client,
+                         struct peal__spin_limit *limit)
+{
+	if (peal__client_take_wake(client))
+		return -ECANCELED;
+	if (limit->timeout_ns == PEAL_FOREVER)
+		return 0;
+	if (limit->deadline_ns == 0)
+		limit->deadline_ns = peal__deadline_after(limit->timeout_ns);
+	return peal__clock_ns() >= limit->deadline_ns ? -ETIMEDOUT : 0;
+}
+
 int peal__client_await(struct peal_client *client, struct peal__waiter *waiter,
                        struct peal__spin_limit *limit,
                        struct peal_message *ret_answer)
@@ -335,7 +349,11 @@ int peal__client_await(struct peal_client *client, struct peal__waiter *waiter,
 			if (PEAL_UNLIKELY(waiter->is_done))
 				return finish_call(client, waiter, ret_answer);
 			taken = peal__client_take(client, waiter, ret_answer);
-		} while (taken == 1);
+			if (taken == 1 && !waiter->is_done)
+				error = look_at_limit(client, limit);
+		} while (taken == 1 && error == 0);
+		if (error < 0 && taken == 1)
+			return error;
 		if (taken == 0 || taken == -ENOMEM)
 			return taken;
 		if (is_over(client))
@@ -377,18 +395,34 @@ static bool open_lost(struct peal_client *client,
 	return true;
 }
 
-/* 0, or -EAGAIN: nothing is there now. */
+/* One of many was taken that are not for the caller: may recv go on? Who does not
+ * want to wait has a ring of them at most, which end at @end. */
+static int go_on(struct peal_client *client, struct peal__spin_limit *limit,
+                 uint64_t end)
+{
+	if (limit->timeout_ns != 0)
+		return look_at_limit(client, limit);
+	return (int64_t)(client->rx.head - end) < 0 ? 0 : -EAGAIN;
+}
+
+/* 0, or -EAGAIN: nothing is there now; or the time is over. */
 static int look_for_any(struct peal_client *client,
+                        struct peal__spin_limit *limit,
                         struct peal_message *ret_answer)
 {
-	int error;
+	uint64_t end = client->rx.head + client->rx.capacity_bytes;
+	int error, stop = 0;
 
 	look_at_bell(client);
 	do {
 		if (open_inbox(client, ret_answer))
 			return 0;
 		error = peal__client_take(client, NULL, ret_answer);
-	} while (error == 1);
+		if (error == 1)
+			stop = go_on(client, limit, end);
+	} while (error == 1 && stop == 0);
+	if (error == 1)
+		return stop;
 	if (error == 0 || error == -ENOMEM)
 		return error;
 	if (client->producer->lost == 0 && client->flight.lost_count == 0)
@@ -419,7 +453,7 @@ int peal_client_recv(struct peal_client *client, uint64_t timeout_ns,
 		return -ESTALE;
 	peal__client_drop_view(client);
 	for (;;) {
-		error = look_for_any(client, ret_answer);
+		error = look_for_any(client, &limit, ret_answer);
 		if (error != -EAGAIN)
 			return error;
 		if (producer->lost != 0) {

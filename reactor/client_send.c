@@ -89,6 +89,8 @@ static int claim_for_call(struct peal_client *client,
 	int error;
 
 	for (;;) {
+		/* A callback below may have left one. */
+		give_up_claim(client);
 		error = claim(client, outgoing, left_ns, ret_data);
 		if (PEAL_LIKELY(error != -EAGAIN) || timeout_ns == 0)
 			return error;
@@ -129,7 +131,6 @@ int peal_client_call(struct peal_client *client, const void *data, size_t bytes,
 	if (peal__client_was_forked(client))
 		return -ESTALE;
 	peal__client_drop_view(client);
-	give_up_claim(client);
 	if (PEAL_UNLIKELY(peal__client_take_wake(client)))
 		return -ECANCELED;
 	error = claim_for_call(client, &outgoing, timeout_ns, &to);

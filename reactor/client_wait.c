@@ -182,8 +182,11 @@ int peal__client_wait(struct peal_client *client,
 	/* A handler on the server's own thread: nobody else would answer. */
 	if (PEAL_UNLIKELY(peal__reactor_would_wait(producer->connection.self)))
 		return -EDEADLK;
-	limit->net_ns = client->unsent == NULL ? PEAL__PRODUCER_NET_NS
-	                                       : LANE_RETRY_NS;
+	/* A handler's connection may be so young that its server's door, which
+	 * another thread keeps, does not know it yet: ask again soon. */
+	limit->net_ns = client->unsent == NULL && !peal__reactor_is_passing()
+	                        ? PEAL__PRODUCER_NET_NS
+	                        : LANE_RETRY_NS;
 	result = peal__spin_wait(&client->spin, &client->sleeper, &look, limit);
 	if (client->unsent != NULL)
 		peal__upcall_flush(client);

@@ -297,6 +297,8 @@ void peal__peer_opened(void *object, struct peal__slot *slot)
 		.id = slot->peer,
 		.is_ordered = is_ordered && stash != NULL,
 		.is_trusted = slot->info.uid == geteuid(),
+		/* In the list of the touched its place is known by its slot. */
+		.is_touched = peer->is_touched,
 		.stash = stash,
 		.active_ns = peal__clock_ns(),
 	};

@@ -139,6 +139,9 @@ void peal__reactor_end_pass(struct peal_reactor *reactor);
 /* Would this thread, waiting for an answer to @client, wait for itself? It runs a
  * handler or a callback of the reactor that @client is connected to. */
 bool peal__reactor_would_wait(struct peal_peer client);
+
+/* Does a handler or callback of some reactor call us? */
+bool peal__reactor_is_passing(void);
 void peal__reactor_ring(struct peal_reactor *reactor);
 /* Push, and ring if need be. Any thread. */
 void peal__reactor_tell(struct peal_reactor *reactor,

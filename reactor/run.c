@@ -35,17 +35,36 @@ void peal__reactor_end_pass(struct peal_reactor *reactor)
 	passing = reactor->outer;
 }
 
+/* Is @client, which is of this process, one of this consumer's? Also when it has
+ * not heard of it yet. Whoever is live stays until this thread lets it go. */
+static bool has_seated(const struct peal_consumer *consumer,
+                       struct peal_peer client)
+{
+	const struct peal__slot *slot;
+	uint32_t state;
+
+	if (client.slot_index >= consumer->slot_max)
+		return false;
+	slot = &consumer->slots[client.slot_index];
+	/* S14: pairs with S13 in seat.c, which made the slot. */
+	state = __atomic_load_n(&slot->state, __ATOMIC_ACQUIRE);
+	return (state == PEAL__SLOT_LIVE || state == PEAL__SLOT_HUNG_UP) &&
+	       slot->peer.generation == client.generation &&
+	       slot->info.pid == getpid();
+}
+
 bool peal__reactor_would_wait(struct peal_peer client)
 {
 	for (struct peal_reactor *reactor = passing; reactor != NULL;
-	     reactor = reactor->outer) {
-		const struct peal__peer *peer =
-			peal__peer_find(reactor, client);
-
-		if (peer != NULL && peer->slot->info.pid == getpid())
+	     reactor = reactor->outer)
+		if (has_seated(reactor->consumer, client))
 			return true;
-	}
 	return false;
+}
+
+bool peal__reactor_is_passing(void)
+{
+	return passing != NULL;
 }
 
 bool peal__reactor_is_mine(const struct peal_reactor *reactor)

@@ -29,25 +29,20 @@ int epoll_ctl(int epoll_fd, int operation, int fd, struct epoll_event *event)
 	return real(epoll_fd, operation, fd, event);
 }
 
-/* Each of them comes once, failed with @error, and then recv says it. */
+/* Each of them comes once, in the order that they were sent in, failed with
+ * @error, and then recv says it. */
 static void expect_failures(struct peal_client *client, const uint64_t *ids,
                             size_t count, int error)
 {
 	struct peal_message answer;
-	bool seen[IN_FLIGHT] = {false};
 
 	for (size_t i = 0; i < count; i++) {
-		size_t place = 0;
-
 		assert_int_equal(peal_client_recv(client, PATIENCE_NS, &answer),
 		                 0);
 		assert_int_equal(answer.kind, PEAL_FAILED);
 		assert_int_equal(answer.status, error);
 		assert_int_equal(answer.data_bytes, 0);
-		while (place < count && ids[place] != answer.id)
-			place++;
-		assert_true(place < count && !seen[place]);
-		seen[place] = true;
+		assert_int_equal(answer.id, ids[i]);
 	}
 	assert_int_equal(peal_client_recv(client, PATIENCE_NS, &answer), error);
 	assert_int_equal(client_stats(client).in_flight_count, 0);

@@ -246,6 +246,89 @@ static void threads_name_themselves_and_leave_proc_alone(void **state)
 	assert_int_equal(named_by_others_count, 0);
 }
 
+/* a slot that is left and taken in one turn ---------------------------------- */
+
+static struct {
+	struct raw_client guest;
+	uint32_t touched_most; /* the places of one slot in the list */
+	int error;
+} visit;
+
+/* Whoever comes hears something before its bell is rung. */
+static void greet(struct peal_reactor *reactor, struct peal_peer peer,
+                  void *arg)
+{
+	uint32_t count = 0;
+
+	on_opened(reactor, peer, arg);
+	if (peal_reactor_push(reactor, peer, "welcome", 7) < 0)
+		visit.error = 1;
+	for (uint32_t i = 0; i < reactor->touched_count; i++)
+		count += reactor->touched[i] == peer.slot_index;
+	if (count > visit.touched_most)
+		visit.touched_most = count;
+}
+
+/* The consumer hears of it when it looks for the next request. */
+static void await_changes(uint32_t before)
+{
+	uint64_t end_ns = now_ns() + PATIENCE_NS;
+
+	while (__atomic_load_n(&served.reactor->consumer->changes,
+	                       __ATOMIC_ACQUIRE) == before &&
+	       now_ns() < end_ns)
+		sched_yield();
+}
+
+static void come_or_go(struct peal_request *request, void *arg)
+{
+	const struct peal_consumer *consumer = served.reactor->consumer;
+	uint32_t before = __atomic_load_n(&consumer->changes, __ATOMIC_ACQUIRE);
+
+	serve(request, arg);
+	switch (served.handled_count) {
+	case 2:
+	case 4:
+		if (raw_connect(&visit.guest, "served", 4096, 0) != 0)
+			visit.error = 2;
+		await_changes(before);
+		break;
+	case 3:
+		raw_close(&visit.guest, true);
+		await_changes(before);
+		break;
+	}
+	/* Bells are rung after a while, which is not to be over yet. */
+	served.reactor->is_brisk = true;
+}
+
+static void slot_that_is_taken_again_is_listed_once(void **state)
+{
+	struct peal_reactor_options options = usual_options();
+	struct raw_client raw;
+
+	(void)state;
+	memset(&visit, 0, sizeof(visit));
+	options.on_request = come_or_go;
+	options.on_opened = greet;
+	options.turn_budget = 1;
+	/* So that the list has room for what must not be in it. */
+	options.client_max = 8;
+	open_reactor(&options);
+	connect_raw(&raw, 0);
+	for (uint64_t id = 1; id <= 8; id++)
+		assert_int_equal(raw_ask(&raw, id, "e"), 0);
+	served.reactor->is_brisk = true;
+	run();
+	assert_int_equal(visit.error, 0);
+	assert_int_equal(served.handled_count, 8);
+	assert_int_equal(served.opened_count, 3);
+	assert_int_equal(visit.touched_most, 1);
+	leave(&visit.guest);
+	leave(&raw);
+	close_reactor();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -257,6 +340,7 @@ int main(void)
 		TEST(call_to_a_client_that_comes_expires_in_time),
 		TEST(turn_that_served_something_did_not_time_out),
 		TEST(threads_name_themselves_and_leave_proc_alone),
+		TEST(slot_that_is_taken_again_is_listed_once),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL) != 0;

@@ -217,6 +217,47 @@ static void full_ring_of_a_nested_client_is_a_deadlock_too(void **state)
 	close_reactor();
 }
 
+/* The reactor has not heard of this client, and cannot before we return. */
+static void connect_and_ask_oneself(struct peal_request *request, void *arg)
+{
+	struct peal_client_options wish = PEAL_CLIENT_OPTIONS_INIT;
+	struct peal_client *client;
+	struct peal_message answer;
+
+	(void)arg;
+	wish.name = "served";
+	misuse.call_error = peal_client_connect(&wish, 5 * SECOND, &client);
+	if (misuse.call_error == 0) {
+		misuse.call_error =
+			peal_client_call(client, "e", 1, PEAL_FOREVER, &answer);
+		peal_client_close(client);
+	}
+	peal_reply(request, "done", 4);
+}
+
+static void call_by_a_connection_of_the_handlers_own_is_a_deadlock(void **state)
+{
+	struct peal_reactor_options options = usual_options();
+	struct raw_client raw;
+
+	(void)state;
+	options.on_request = connect_and_ask_oneself;
+	open_in_background(&options);
+	for (uint64_t id = 1; id <= 20; id++) {
+		misuse.call_error = 0;
+		assert_int_equal(raw_connect(&raw, "served", 4096, 0), 0);
+		assert_int_equal(raw_ask(&raw, id, "n"), 0);
+		while (!peal_ring_has_data(&raw.responses))
+			sleep_ns(MS);
+		hear(&raw, PEAL__FRAME_ANSWER, id, 0, "done");
+		assert_int_equal(misuse.call_error, -EDEADLK);
+		raw_close(&raw, true);
+	}
+	peal_reactor_stop(served.reactor, SECOND);
+	join_background();
+	close_reactor();
+}
+
 static void larger_rings_are_found_by_the_message_they_were_for(void **state)
 {
 	struct peal_reactor_options options = usual_options();
@@ -260,6 +301,7 @@ int main(void)
 		MISUSE(child_of_a_handler_cannot_answer),
 		MISUSE(executor_that_returns_no_errno_costs_one_answer),
 		MISUSE(full_ring_of_a_nested_client_is_a_deadlock_too),
+		MISUSE(call_by_a_connection_of_the_handlers_own_is_a_deadlock),
 		MISUSE(larger_rings_are_found_by_the_message_they_were_for),
 	};
 
