@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What clients once got wrong in event loops and in callbacks: each test is
+ * named after it.
+ */
+#include "tests/unit/reactor_fixture.h"
+
+#include <sys/wait.h>
+
+#include "peal/client.h"
+#include "reactor/client.h"
+
+#define CALLS 40
+#define TURNS_MAX 100 /* more would be a loop that does not rest */
+
+static struct {
+	struct peal_client *client;
+	uint32_t answer_count;
+} found;
+
+static int begin_found(void **state)
+{
+	memset(&found, 0, sizeof(found));
+	return begin(state);
+}
+
+#define FOUND(test) cmocka_unit_test_setup_teardown(test, begin_found, end)
+
+static struct peal_client_options loop_options(void)
+{
+	struct peal_client_options options = PEAL_CLIENT_OPTIONS_INIT;
+
+	options.name = "served";
+	options.wait_mode = PEAL_WAIT_FD;
+	options.request_ring_bytes = 4096;
+	return options;
+}
+
+static void open_client(const struct peal_client_options *options)
+{
+	assert_int_equal(
+		peal_client_connect(options, PATIENCE_NS, &found.client), 0);
+	run_until(&served.opened_count, 1);
+}
+
+static void close_both(void)
+{
+	peal_client_close(found.client);
+	run_until(&served.closed_count, 1);
+	close_reactor();
+}
+
+/* wakes --------------------------------------------------------------------- */
+
+static void *wake_soon(void *client)
+{
+	sleep_ns(50 * MS);
+	peal_client_wake(client);
+	return NULL;
+}
+
+static int send_one(uint64_t timeout_ns)
+{
+	return peal_client_send(found.client, "e", 1, PEAL_FOREVER, timeout_ns,
+	                        NULL);
+}
+
+static void wake_of_a_send_leaves_nothing_to_poll_for(void **state)
+{
+	struct peal_reactor_options options = usual_options();
+	struct peal_client_options wish = loop_options();
+	pthread_t thread;
+
+	(void)state;
+	open_reactor(&options);
+	open_client(&wish);
+	while (send_one(0) == 0)
+		continue;
+	assert_int_equal(pthread_create(&thread, NULL, wake_soon, found.client),
+	                 0);
+	assert_int_equal(send_one(PATIENCE_NS), -ECANCELED);
+	pthread_join(thread, NULL);
+	assert_int_equal(send_one(50 * MS), -ETIMEDOUT);
+	assert_false(is_readable(peal_client_fd(found.client), 0));
+	close_both();
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		FOUND(wake_of_a_send_leaves_nothing_to_poll_for),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL) != 0;
+}
