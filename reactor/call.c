@@ -273,7 +273,8 @@ static void take_answers(struct peal__peer *peer)
 	if (!peer->is_open)
 		return;
 	if (peer->lane.released != peer->lane.told)
-		/* Whoever waits for room on the lane has what it waits for. */
+		/* Whoever waits for room on the lane has what it waits for: the
+		 * ring below is for it as well. */
 		peal_ring_settle(&peer->lane);
 	peal_doorbell_ring(&peer->bell);
 	if (error == -EPROTO)

@@ -9,7 +9,8 @@
 #include "reactor/reactor.h"
 #include "reactor/upcall.h"
 
-/* Nobody rings for room in the lane: it is looked at again. */
+/* The server rings when it has read from the lane. In a wait it is looked at
+ * again besides. */
 #define LANE_RETRY_NS (1 * PEAL__NS_PER_MS)
 #define BESIDE_ENOUGH 4
 #define ASIDE_REST_NS (1 * PEAL__NS_PER_MS)
@@ -226,8 +227,7 @@ int peal_client_prepare(struct peal_client *client)
 		return !client->is_recv_told;
 	settle(client);
 	peal_doorbell_look(&client->sleeper);
-	/* Nobody rings for room in the lane. */
-	if (client->unsent != NULL || has_incoming(client))
+	if (has_incoming(client))
 		return 1;
 	PEAL__HOOK("prepare: about to");
 	peal_doorbell_arm(&client->sleeper);

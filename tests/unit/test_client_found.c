@@ -85,10 +85,78 @@ static void wake_of_a_send_leaves_nothing_to_poll_for(void **state)
 	close_both();
 }
 
+/* the lane ------------------------------------------------------------------ */
+
+static void on_answer(int error, const struct peal_message *answer, void *arg)
+{
+	(void)arg;
+	found.answer_count += error == 0 && answer->data_bytes == 1000;
+}
+
+static void call_often(struct peal_reactor *reactor, struct peal_peer peer,
+                       void *arg)
+{
+	on_opened(reactor, peer, arg);
+	for (int i = 0; i < CALLS; i++)
+		(void)!peal_reactor_call(reactor, peer, "q", 1, PEAL_FOREVER,
+		                         on_answer, NULL);
+}
+
+static void answer_at_length(struct peal_request *request, void *arg)
+{
+	static const char text[1000];
+
+	(void)arg;
+	peal_reply(request, text, sizeof(text));
+}
+
+/* Turns of a loop, until it may rest; the last one is not counted. */
+static uint32_t turn_until_rest(void)
+{
+	struct peal_message message;
+	uint32_t count = 0;
+
+	while (count < TURNS_MAX && peal_client_prepare(found.client) == 1) {
+		assert_int_equal(peal_client_dispatch(found.client), 0);
+		while (peal_client_recv(found.client, 0, &message) == 0)
+			continue;
+		count++;
+	}
+	return count;
+}
+
+/* What the server does between two looks of the loop is rung for. */
+static void full_lane_lets_a_loop_rest_until_it_is_read(void **state)
+{
+	struct peal_reactor_options options = usual_options();
+	struct peal_client_options wish = loop_options();
+
+	(void)state;
+	options.on_opened = call_often;
+	open_reactor(&options);
+	wish.on_request = answer_at_length;
+	open_client(&wish);
+	assert_true(turn_until_rest() < TURNS_MAX);
+	assert_non_null(found.client->unsent);
+	assert_int_equal(found.answer_count, 0);
+	while (found.answer_count < CALLS) {
+		assert_false(is_readable(peal_client_fd(found.client), 0));
+		run();
+		if (found.answer_count == CALLS)
+			break;
+		assert_true(is_readable(peal_client_fd(found.client), 0));
+		assert_int_equal(peal_client_dispatch(found.client), 0);
+		assert_true(turn_until_rest() < TURNS_MAX);
+	}
+	assert_null(found.client->unsent);
+	close_both();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		FOUND(wake_of_a_send_leaves_nothing_to_poll_for),
+		FOUND(full_lane_lets_a_loop_rest_until_it_is_read),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL) != 0;
