@@ -4,6 +4,7 @@
  *
  *	open.c      options, open, close, counters
  *	run.c       the loop: run, run_once, prepare, dispatch, stop, post
+ *	self.c      which thread is whose
  *	peer.c      a client's record: what is sent to it, and what waits
  *	take.c      a request out of its ring, and where its handler runs
  *	answer.c    answers back into the rings, in order
@@ -92,8 +93,8 @@ struct peal_reactor {
 	bool can_dispatch; /* there are workers or an executor */
 
 	/* A */
-	const void *thread; /* an address that only one thread has */
-	uint64_t stop_ns;   /* the drain's bound + 1; 0: go on */
+	uint64_t thread;  /* a number that only one ever has; 0: nobody */
+	uint64_t stop_ns; /* the drain's bound + 1; 0: go on */
 
 	/* R */
 	struct peal_reactor_stats stats;
@@ -130,7 +131,10 @@ struct peal_reactor {
 	uint64_t drain_until_ns;
 };
 
-/* run.c */
+/* self.c */
+/* From now on this is the reactor's thread. 0, -ESTALE; -EDEADLK in a handler
+ * or a callback: it would wait for itself. */
+int peal__reactor_enter(struct peal_reactor *reactor);
 bool peal__reactor_is_mine(const struct peal_reactor *reactor);
 /* Between the two this thread runs handlers or callbacks of @reactor, which may
  * neither run nor close it. */
@@ -142,6 +146,8 @@ bool peal__reactor_would_wait(struct peal_peer client);
 
 /* Does a handler or callback of some reactor call us? */
 bool peal__reactor_is_passing(void);
+
+/* run.c */
 void peal__reactor_ring(struct peal_reactor *reactor);
 /* Push, and ring if need be. Any thread. */
 void peal__reactor_tell(struct peal_reactor *reactor,

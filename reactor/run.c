@@ -9,90 +9,6 @@
 
 #define COMPLETIONS_AT_ONCE 256
 
-/* One load instead of a call; a few bytes always find room, also for libraries
- * that are loaded late. */
-#define PEAL__TLS __attribute__((tls_model("initial-exec")))
-
-/* who am I ------------------------------------------------------------------ */
-
-/* Its address is this thread's and no other's. */
-static __thread char self PEAL__TLS;
-
-/* Whose pass this thread is in, the innermost; a handler may run another
- * reactor. */
-static __thread struct peal_reactor *passing PEAL__TLS;
-
-void peal__reactor_begin_pass(struct peal_reactor *reactor)
-{
-	reactor->is_in_pass = true;
-	reactor->outer = passing;
-	passing = reactor;
-}
-
-void peal__reactor_end_pass(struct peal_reactor *reactor)
-{
-	reactor->is_in_pass = false;
-	passing = reactor->outer;
-}
-
-/* Is @client, which is of this process, one of this consumer's? Also when it has
- * not heard of it yet. Whoever is live stays until this thread lets it go. */
-static bool has_seated(const struct peal_consumer *consumer,
-                       struct peal_peer client)
-{
-	const struct peal__slot *slot;
-	uint32_t state;
-
-	if (client.slot_index >= consumer->slot_max)
-		return false;
-	slot = &consumer->slots[client.slot_index];
-	/* S14: pairs with S13 in seat.c, which made the slot. */
-	state = __atomic_load_n(&slot->state, __ATOMIC_ACQUIRE);
-	return (state == PEAL__SLOT_LIVE || state == PEAL__SLOT_HUNG_UP) &&
-	       slot->peer.generation == client.generation &&
-	       slot->info.pid == getpid();
-}
-
-bool peal__reactor_would_wait(struct peal_peer client)
-{
-	for (struct peal_reactor *reactor = passing; reactor != NULL;
-	     reactor = reactor->outer)
-		if (has_seated(reactor->consumer, client))
-			return true;
-	return false;
-}
-
-bool peal__reactor_is_passing(void)
-{
-	return passing != NULL;
-}
-
-bool peal__reactor_is_mine(const struct peal_reactor *reactor)
-{
-	/* Relaxed: a thread finds its own address only if it has stored it. */
-	return __atomic_load_n(&reactor->thread, __ATOMIC_RELAXED) == &self;
-}
-
-bool peal_reactor_is_current(const struct peal_reactor *reactor)
-{
-	return peal__reactor_is_mine(reactor);
-}
-
-/* From now on this is the reactor's thread. 0, -ESTALE, -EDEADLK. */
-static int enter(struct peal_reactor *reactor)
-{
-	if (reactor->consumer->hot.is_broken ||
-	    peal__consumer_was_forked(reactor->consumer))
-		return -ESTALE;
-	/* A handler or a callback: it would wait for itself. */
-	if (reactor->is_in_pass)
-		return -EDEADLK;
-	if (!peal__reactor_is_mine(reactor))
-		/* Relaxed: see peal__reactor_is_mine(). */
-		__atomic_store_n(&reactor->thread, &self, __ATOMIC_RELAXED);
-	return 0;
-}
-
 /* from other threads -------------------------------------------------------- */
 
 void peal__reactor_ring(struct peal_reactor *reactor)
@@ -427,7 +343,7 @@ static int wait(struct peal_reactor *reactor, uint64_t timeout_ns)
 
 int peal_reactor_run_once(struct peal_reactor *reactor, uint64_t timeout_ns)
 {
-	int result = enter(reactor);
+	int result = peal__reactor_enter(reactor);
 
 	if (result < 0)
 		return result;
@@ -441,7 +357,7 @@ int peal_reactor_run_once(struct peal_reactor *reactor, uint64_t timeout_ns)
 
 int peal_reactor_run(struct peal_reactor *reactor)
 {
-	int result = enter(reactor);
+	int result = peal__reactor_enter(reactor);
 
 	if (result < 0)
 		return result;
@@ -461,7 +377,7 @@ int peal_reactor_fd(const struct peal_reactor *reactor)
 int peal_reactor_prepare(struct peal_reactor *reactor, uint64_t *ret_timeout_ns)
 {
 	uint64_t due_ns, now_ns;
-	int result = enter(reactor);
+	int result = peal__reactor_enter(reactor);
 
 	if (result < 0)
 		return result;
@@ -487,7 +403,7 @@ int peal_reactor_prepare(struct peal_reactor *reactor, uint64_t *ret_timeout_ns)
 
 int peal_reactor_dispatch(struct peal_reactor *reactor)
 {
-	int result = enter(reactor);
+	int result = peal__reactor_enter(reactor);
 
 	if (result < 0)
 		return result;

@@ -47,7 +47,7 @@ ACCESSOR = 'include/peal/base.h'
 NO_PEERS_WORDS = (
     'base/*.[ch]', 'mpsc/admission.c', 'mpsc/drain.c', 'mpsc/grant.c',
     'reactor/client.c', 'reactor/client_wait.c', 'reactor/completions.c',
-    'reactor/open.c', 'reactor/run.c',
+    'reactor/open.c', 'reactor/run.c', 'reactor/self.c',
 )
 OWNED = (
     (r'\bSYS_futex\w*|\bFUTEX_(?!OWNER_DIED|WAITERS|TID_MASK)[A-Z_]+',

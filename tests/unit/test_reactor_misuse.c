@@ -168,6 +168,44 @@ static void executor_that_returns_no_errno_costs_one_answer(void **state)
 	close_reactor();
 }
 
+/* threads ------------------------------------------------------------------- */
+
+static void *run_for_a_moment(void *reactor)
+{
+	peal_reactor_run_once(reactor, 0);
+	return NULL;
+}
+
+static void *ask_whether_it_is_current(void *reactor)
+{
+	return peal_reactor_is_current(reactor) ? reactor : NULL;
+}
+
+/* The second one gets the stack of the first, and all that lies in it. */
+static void thread_in_the_place_of_an_ended_one_is_another(void **state)
+{
+	struct peal_reactor_options options = usual_options();
+	pthread_t thread;
+	void *result;
+
+	(void)state;
+	open_reactor(&options);
+	assert_false(peal_reactor_is_current(served.reactor));
+	assert_int_equal(pthread_create(&thread, NULL, run_for_a_moment,
+	                                served.reactor),
+	                 0);
+	pthread_join(thread, NULL);
+	assert_int_equal(pthread_create(&thread, NULL,
+	                                ask_whether_it_is_current,
+	                                served.reactor),
+	                 0);
+	pthread_join(thread, &result);
+	assert_null(result);
+	run();
+	assert_true(peal_reactor_is_current(served.reactor));
+	close_reactor();
+}
+
 /* clients ------------------------------------------------------------------- */
 
 static void ask_oneself(struct peal_request *request, void *arg)
@@ -300,6 +338,7 @@ int main(void)
 		MISUSE(close_ends_posts_that_post_again),
 		MISUSE(child_of_a_handler_cannot_answer),
 		MISUSE(executor_that_returns_no_errno_costs_one_answer),
+		MISUSE(thread_in_the_place_of_an_ended_one_is_another),
 		MISUSE(full_ring_of_a_nested_client_is_a_deadlock_too),
 		MISUSE(call_by_a_connection_of_the_handlers_own_is_a_deadlock),
 		MISUSE(larger_rings_are_found_by_the_message_they_were_for),
