@@ -131,6 +131,13 @@ struct peal_reactor {
 	uint64_t drain_until_ns;
 };
 
+/* A handler that runs elsewhere than in the reactor's pass, on the stack of its
+ * thread; one may run within another. */
+struct peal__handling {
+	const struct peal_reactor *reactor;
+	struct peal__handling *outer;
+};
+
 /* self.c */
 /* From now on this is the reactor's thread. 0, -ESTALE; -EDEADLK in a handler
  * or a callback: it would wait for itself. */
@@ -140,6 +147,10 @@ bool peal__reactor_is_mine(const struct peal_reactor *reactor);
  * neither run nor close it. */
 void peal__reactor_begin_pass(struct peal_reactor *reactor);
 void peal__reactor_end_pass(struct peal_reactor *reactor);
+/* The same for a handler on a worker, or wherever an executor runs it. */
+void peal__reactor_begin_handler(struct peal__handling *mark,
+                                 const struct peal_reactor *reactor);
+void peal__reactor_end_handler(const struct peal__handling *mark);
 /* Would this thread, waiting for an answer to @client, wait for itself? It runs a
  * handler or a callback of the reactor that @client is connected to. */
 bool peal__reactor_would_wait(struct peal_peer client);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Who am I: the reactor's thread, or another one? */
+/* Who am I: the reactor's thread, one that runs its handlers, or neither. */
 #include <errno.h>
 #include <unistd.h>
 
@@ -30,6 +30,31 @@ void peal__reactor_end_pass(struct peal_reactor *reactor)
 {
 	reactor->is_in_pass = false;
 	passing = reactor->outer;
+}
+
+/* Whose handler runs on this thread, which is not the reactor's: the innermost */
+static __thread struct peal__handling *handling PEAL__TLS;
+
+void peal__reactor_begin_handler(struct peal__handling *mark,
+                                 const struct peal_reactor *reactor)
+{
+	mark->reactor = reactor;
+	mark->outer = handling;
+	handling = mark;
+}
+
+void peal__reactor_end_handler(const struct peal__handling *mark)
+{
+	handling = mark->outer;
+}
+
+static bool is_in_handler(const struct peal_reactor *reactor)
+{
+	const struct peal__handling *mark = handling;
+
+	while (mark != NULL && mark->reactor != reactor)
+		mark = mark->outer;
+	return mark != NULL;
 }
 
 /* Is @client, which is of this process, one of this consumer's? Also when it has
@@ -91,7 +116,7 @@ int peal__reactor_enter(struct peal_reactor *reactor)
 	    peal__consumer_was_forked(reactor->consumer))
 		return -ESTALE;
 	/* A handler or a callback: it would wait for itself. */
-	if (reactor->is_in_pass)
+	if (is_in_handler(reactor) || reactor->is_in_pass)
 		return -EDEADLK;
 	if (!peal__reactor_is_mine(reactor))
 		/* Relaxed: see peal__reactor_is_mine(). */

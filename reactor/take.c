@@ -149,9 +149,12 @@ static void run_work(struct peal__work *work)
 	                                 offsetof(struct peal__running, work));
 	struct peal_reactor *reactor = running->reactor;
 	uint64_t start = peal__cpu_ticks();
+	struct peal__handling mark;
 	uint32_t before;
 
+	peal__reactor_begin_handler(&mark, reactor);
 	reactor->options.on_request(&running->request, reactor->options.arg);
+	peal__reactor_end_handler(&mark);
 	PEAL__HOOK("reactor: handler has returned");
 	/* Relaxed: W5 orders it. A handler that keeps its request open shares
 	 * it with whoever answers, who does not look at this. */

@@ -206,6 +206,55 @@ static void thread_in_the_place_of_an_ended_one_is_another(void **state)
 	close_reactor();
 }
 
+static struct {
+	uint32_t has_come, may_go_on;
+	int prepared, dispatched, ran_once;
+	bool is_current;
+} taking;
+
+static void take_over(struct peal_request *request, void *arg)
+{
+	struct served *it = arg;
+
+	__atomic_store_n(&taking.has_come, 1, __ATOMIC_RELEASE);
+	while (!__atomic_load_n(&taking.may_go_on, __ATOMIC_ACQUIRE))
+		sleep_ns(MS);
+	taking.prepared = peal_reactor_prepare(it->reactor, NULL);
+	taking.dispatched = peal_reactor_dispatch(it->reactor);
+	taking.ran_once = peal_reactor_run_once(it->reactor, 0);
+	taking.is_current = peal_reactor_is_current(it->reactor);
+	peal_reply(request, "done", 4);
+	__atomic_fetch_add(&it->handled_count, 1, __ATOMIC_RELEASE);
+}
+
+static void handler_on_a_worker_cannot_run_its_reactor(void **state)
+{
+	struct peal_reactor_options options = usual_options();
+	struct raw_client raw;
+
+	(void)state;
+	memset(&taking, 0, sizeof(taking));
+	options.on_request = take_over;
+	options.worker_count = 1;
+	options.inline_mode = PEAL_INLINE_NEVER;
+	open_reactor(&options);
+	connect_raw(&raw, 0);
+	assert_int_equal(raw_ask(&raw, 1, "t"), 0);
+	run_until(&taking.has_come, 1);
+	/* Nobody is in the reactor now. */
+	__atomic_store_n(&taking.may_go_on, 1, __ATOMIC_RELEASE);
+	await_word(&served.handled_count, 1);
+	assert_int_equal(taking.prepared, -EDEADLK);
+	assert_int_equal(taking.dispatched, -EDEADLK);
+	assert_int_equal(taking.ran_once, -EDEADLK);
+	assert_false(taking.is_current);
+	assert_true(peal_reactor_is_current(served.reactor));
+	run();
+	hear(&raw, PEAL__FRAME_ANSWER, 1, 0, "done");
+	leave(&raw);
+	close_reactor();
+}
+
 /* clients ------------------------------------------------------------------- */
 
 static void ask_oneself(struct peal_request *request, void *arg)
@@ -339,6 +388,7 @@ int main(void)
 		MISUSE(child_of_a_handler_cannot_answer),
 		MISUSE(executor_that_returns_no_errno_costs_one_answer),
 		MISUSE(thread_in_the_place_of_an_ended_one_is_another),
+		MISUSE(handler_on_a_worker_cannot_run_its_reactor),
 		MISUSE(full_ring_of_a_nested_client_is_a_deadlock_too),
 		MISUSE(call_by_a_connection_of_the_handlers_own_is_a_deadlock),
 		MISUSE(larger_rings_are_found_by_the_message_they_were_for),
