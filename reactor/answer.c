@@ -169,24 +169,6 @@ static bool fits(const struct peal__running *running, size_t bytes)
 	return bytes <= peal__peer_message_max(running->client);
 }
 
-static int copy_out(struct peal__running *running, const void *data,
-                    size_t bytes)
-{
-	struct peal__buffer *out = &running->request.out;
-	int error;
-
-	if (bytes == 0)
-		return 0;
-	if ((uintptr_t)data - (uintptr_t)out->data < out->capacity_bytes) {
-		memmove(out->data, data, bytes);
-		return 0;
-	}
-	error = peal__buffer_reserve(out, bytes);
-	if (error == 0)
-		memcpy(out->data, data, bytes);
-	return error;
-}
-
 static int send_answer(struct peal_request *request, int error, int32_t status,
                        const void *data, size_t bytes)
 {
@@ -203,8 +185,14 @@ static int send_answer(struct peal_request *request, int error, int32_t status,
 		return -EINVAL;
 	if (!fits(running, bytes))
 		return -EMSGSIZE;
-	if (running->has_ring_claim)
+	if (running->has_ring_claim) {
+		/* What was written there may be the answer, and the next claim
+		 * takes its place. */
+		if (peal__buffer_put(&request->out, data, bytes) < 0)
+			return -ENOMEM;
+		data = request->out.data;
 		replace_claim(running);
+	}
 	running->outgoing.type = type;
 	if (is_direct(running) &&
 	    peal__peer_claim(running->client, type, request->id,
@@ -215,7 +203,7 @@ static int send_answer(struct peal_request *request, int error, int32_t status,
 		published(running);
 		return 0;
 	}
-	if (copy_out(running, data, bytes) < 0)
+	if (peal__buffer_put(&request->out, data, bytes) < 0)
 		return -ENOMEM;
 	running->outgoing = (struct peal__outgoing){
 		.type = type,

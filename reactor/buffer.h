@@ -16,6 +16,7 @@
 #include <errno.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/memory.h"
 
@@ -45,6 +46,25 @@ static inline int peal__buffer_reserve(struct peal__buffer *buffer,
 	buffer->data = data;
 	buffer->capacity_bytes = capacity_bytes;
 	return 0;
+}
+
+/* Let it hold @data, which may lie in it. 0 or -ENOMEM. */
+static inline int peal__buffer_put(struct peal__buffer *buffer,
+                                   const void *data, size_t bytes)
+{
+	int error;
+
+	if (bytes == 0)
+		return 0;
+	if ((uintptr_t)data - (uintptr_t)buffer->data <
+	    buffer->capacity_bytes) {
+		memmove(buffer->data, data, bytes);
+		return 0;
+	}
+	error = peal__buffer_reserve(buffer, bytes);
+	if (error == 0)
+		memcpy(buffer->data, data, bytes);
+	return error;
 }
 
 static inline void peal__buffer_free(struct peal__buffer *buffer)

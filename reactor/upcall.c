@@ -28,13 +28,18 @@ static struct peal__upcall *upcall_of(struct peal_request *request)
 	return (struct peal__upcall *)request;
 }
 
-/* Its server has gone, or we are a forked child: nobody wants the answer. */
+/* A forked child has neither the lane nor the bell. */
+static bool is_in_child(const struct peal__upcall *upcall)
+{
+	return peal__client_was_forked(upcall->client);
+}
+
+/* Its server has gone: nobody wants the answer. */
 static bool is_orphan(const struct peal__upcall *upcall)
 {
 	const struct peal_client *client = upcall->client;
 
-	return peal__client_was_forked(client) ||
-	       upcall->serial != client->serial || client->producer->lost != 0;
+	return upcall->serial != client->serial || client->producer->lost != 0;
 }
 
 static void rest(struct peal__upcall *upcall)
@@ -109,13 +114,9 @@ static int put_off(struct peal__upcall *upcall, int error, int32_t status,
                    const void *data, size_t bytes)
 {
 	struct peal_client *client = upcall->client;
-	struct peal__buffer *out = &upcall->request.out;
 
-	if (bytes > 0 && data != out->data) {
-		if (peal__buffer_reserve(out, bytes) < 0)
-			return -ENOMEM;
-		memcpy(out->data, data, bytes);
-	}
+	if (peal__buffer_put(&upcall->request.out, data, bytes) < 0)
+		return -ENOMEM;
 	upcall->error = error;
 	upcall->status = status;
 	upcall->answer_bytes = bytes;
@@ -131,6 +132,8 @@ static int send_answer(struct peal_request *request, int error, int32_t status,
 	struct peal__upcall *upcall = upcall_of(request);
 	struct peal_client *client = upcall->client;
 
+	if (PEAL_UNLIKELY(is_in_child(upcall)))
+		return -ESTALE;
 	if (is_orphan(upcall)) {
 		rest(upcall);
 		return 0;
@@ -152,6 +155,8 @@ static int claim_answer(struct peal_request *request, size_t bytes,
 	struct peal__upcall *upcall = upcall_of(request);
 	int saved_errno = errno, error;
 
+	if (PEAL_UNLIKELY(is_in_child(upcall)))
+		return -ESTALE;
 	if (!is_orphan(upcall) && bytes > answer_max(upcall->client))
 		return -EMSGSIZE;
 	error = peal__buffer_reserve(&request->out, bytes);
@@ -168,6 +173,8 @@ static int publish_answer(struct peal_request *request, size_t bytes)
 {
 	const struct peal__upcall *upcall = upcall_of(request);
 
+	if (PEAL_UNLIKELY(is_in_child(upcall)))
+		return -ESTALE;
 	if (!upcall->has_claim || bytes > upcall->claim_bytes)
 		return -EINVAL;
 	return send_answer(request, 0, 0, request->out.data, bytes);
@@ -176,13 +183,15 @@ static int publish_answer(struct peal_request *request, size_t bytes)
 /* It is a copy from the beginning. */
 static int retain(struct peal_request *request)
 {
-	(void)request;
-	return 0;
+	return is_in_child(upcall_of(request)) ? -ESTALE : 0;
 }
 
 static bool is_cancelled(const struct peal_request *request)
 {
-	return is_orphan((const struct peal__upcall *)request);
+	const struct peal__upcall *upcall =
+		(const struct peal__upcall *)request;
+
+	return is_in_child(upcall) || is_orphan(upcall);
 }
 
 static size_t message_max(const struct peal_request *request)

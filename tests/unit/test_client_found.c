@@ -5,8 +5,6 @@
  */
 #include "tests/unit/reactor_fixture.h"
 
-#include <sys/wait.h>
-
 #include "peal/client.h"
 #include "reactor/client.h"
 
@@ -16,6 +14,8 @@
 static struct {
 	struct peal_client *client;
 	uint32_t answer_count;
+	struct peal_request *kept;
+	char last[4]; /* of the last answer */
 } found;
 
 static int begin_found(void **state)
@@ -152,11 +152,120 @@ static void full_lane_lets_a_loop_rest_until_it_is_read(void **state)
 	close_both();
 }
 
+/* answers ------------------------------------------------------------------- */
+
+static void keep_it(struct peal_request *request, void *arg)
+{
+	(void)arg;
+	found.kept = request;
+}
+
+/* The number of the first thing that is not refused. */
+static int answer_the_server(void *arg)
+{
+	struct peal_request *request = arg;
+	void *place;
+
+	if (!peal_request_cancelled(request))
+		return 1;
+	if (peal_request_retain(request) != -ESTALE)
+		return 2;
+	if (peal_reply_claim(request, 4, &place) != -ESTALE)
+		return 3;
+	if (peal_reply_publish(request, 0) != -ESTALE)
+		return 4;
+	if (peal_reply(request, "from", 4) != -ESTALE)
+		return 5;
+	peal_request_drop(request);
+	return 0;
+}
+
+static void call_once(struct peal_reactor *reactor, struct peal_peer peer,
+                      void *arg)
+{
+	on_opened(reactor, peer, arg);
+	(void)!peal_reactor_call(reactor, peer, "q", 1, PEAL_FOREVER, on_answer,
+	                         NULL);
+}
+
+static void child_of_a_client_cannot_answer_its_server(void **state)
+{
+	struct peal_reactor_options options = usual_options();
+	struct peal_client_options wish = loop_options();
+	static const char text[1000];
+
+	(void)state;
+	options.on_opened = call_once;
+	open_reactor(&options);
+	wish.on_request = keep_it;
+	open_client(&wish);
+	turn_until_rest();
+	assert_non_null(found.kept);
+	assert_int_equal(check_in_child(answer_the_server, found.kept), 0);
+	assert_int_equal(peal_reply(found.kept, text, sizeof(text)), 0);
+	run_until(&found.answer_count, 1);
+	close_both();
+}
+
+static void keep_end(int error, const struct peal_message *answer, void *arg)
+{
+	on_answer(error, answer, arg);
+	if (error == 0)
+		memcpy(found.last,
+		       (const char *)answer->data + answer->data_bytes - 4, 4);
+}
+
+static void call_and_keep_end(struct peal_reactor *reactor,
+                              struct peal_peer peer, void *arg)
+{
+	on_opened(reactor, peer, arg);
+	for (int i = 0; i < CALLS; i++)
+		(void)!peal_reactor_call(reactor, peer, "q", 1, PEAL_FOREVER,
+		                         keep_end, NULL);
+}
+
+/* What is claimed and what has to wait are in the same memory. */
+static void answer_from_within_a_claim(struct peal_request *request, void *arg)
+{
+	char *place;
+
+	(void)arg;
+	if (peal_reply_claim(request, 1100, (void **)&place) != 0)
+		return;
+	memset(place, '-', 1100);
+	memcpy(place + 8, "head", 4);
+	memcpy(place + 1004, "tail", 4);
+	peal_reply(request, place + 8, 1000);
+}
+
+static void answer_that_lies_in_its_own_claim_waits_for_the_lane(void **state)
+{
+	struct peal_reactor_options options = usual_options();
+	struct peal_client_options wish = loop_options();
+
+	(void)state;
+	options.on_opened = call_and_keep_end;
+	open_reactor(&options);
+	wish.on_request = answer_from_within_a_claim;
+	open_client(&wish);
+	turn_until_rest();
+	assert_non_null(found.client->unsent);
+	for (int i = 0; i < CALLS && found.answer_count < CALLS; i++) {
+		run();
+		turn_until_rest();
+	}
+	assert_int_equal(found.answer_count, CALLS);
+	assert_memory_equal(found.last, "tail", 4);
+	close_both();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		FOUND(wake_of_a_send_leaves_nothing_to_poll_for),
 		FOUND(full_lane_lets_a_loop_rest_until_it_is_read),
+		FOUND(child_of_a_client_cannot_answer_its_server),
+		FOUND(answer_that_lies_in_its_own_claim_waits_for_the_lane),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL) != 0;

@@ -148,11 +148,43 @@ static void claim_in_place_ends_with_its_handler(void **state)
 	close_reactor();
 }
 
+/* The frame of a status has 8 bytes more before the answer. */
+static void claim_and_reply_with_a_status(struct peal_request *request,
+                                          void *arg)
+{
+	char *place;
+
+	(void)arg;
+	if (peal_reply_claim(request, 26, (void **)&place) != 0)
+		return;
+	memcpy(place, "abcdefghijklmnopqrstuvwxyz", 26);
+	handed.late_error = peal_reply_status(request, 7, place, 26);
+}
+
+static void reply_of_what_was_claimed_in_place_arrives_whole(void **state)
+{
+	struct peal_reactor_options options = usual_options();
+	struct raw_client raw;
+
+	(void)state;
+	options.on_request = claim_and_reply_with_a_status;
+	open_reactor(&options);
+	connect_raw(&raw, 0);
+	handed.late_error = 1;
+	assert_int_equal(raw_ask(&raw, 1, "e"), 0);
+	run();
+	assert_int_equal(handed.late_error, 0);
+	hear(&raw, PEAL__FRAME_ANSWER, 1, 7, "abcdefghijklmnopqrstuvwxyz");
+	leave(&raw);
+	close_reactor();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		CLAIMS(other_thread_cannot_publish_what_was_claimed_in_place),
 		CLAIMS(claim_in_place_ends_with_its_handler),
+		CLAIMS(reply_of_what_was_claimed_in_place_arrives_whole),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL) != 0;
