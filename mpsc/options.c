@@ -8,6 +8,7 @@
 #include "base/options.h"
 #include "doorbell/spin.h"
 #include "mpsc/name.h"
+#include "mpsc/seat.h"
 #include "mpsc/server.h"
 #include "peal/shm.h"
 
@@ -53,6 +54,29 @@ static void round_up(uint64_t *ring_bytes)
 		*ring_bytes = page_bytes;
 }
 
+static int check_lists(const struct peal_consumer_options *known)
+{
+	struct peal_failure *failure = known->ret_failure;
+	uint32_t nobody =
+		known->allow_uid_count > 0 ? peal__grant_overflow_uid() : 0;
+
+	if ((known->allow_uid_count > 0 && known->allow_uid == NULL) ||
+	    (known->allow_gid_count > 0 && known->allow_gid == NULL))
+		return peal__fail(failure, -EINVAL,
+		                  "options.allow_uid or allow_gid is NULL and "
+		                  "its count is not 0");
+	/* Such a user is never let in: better said to who wrote the list. */
+	for (size_t i = 0; i < known->allow_uid_count; i++)
+		if (known->allow_uid[i] == nobody)
+			return peal__fail(failure, -EINVAL,
+			                  "options.allow_uid has user %u, who "
+			                  "may be anybody whom a user "
+			                  "namespace has no number for, and is "
+			                  "never let in",
+			                  nobody);
+	return 0;
+}
+
 static int check_consumer(const struct peal_consumer_options *known)
 {
 	struct peal_failure *failure = known->ret_failure;
@@ -79,11 +103,9 @@ static int check_consumer(const struct peal_consumer_options *known)
 		                  "options.socket_mode is 0%o; it must be 0 to "
 		                  "0777",
 		                  (unsigned int)known->socket_mode);
-	if ((known->allow_uid_count > 0 && known->allow_uid == NULL) ||
-	    (known->allow_gid_count > 0 && known->allow_gid == NULL))
-		return peal__fail(failure, -EINVAL,
-		                  "options.allow_uid or allow_gid is NULL and "
-		                  "its count is not 0");
+	error = check_lists(known);
+	if (error < 0)
+		return error;
 	if (known->numa_node < -1)
 		return peal__fail(failure, -EINVAL,
 		                  "options.numa_node is %d; -1 is any",

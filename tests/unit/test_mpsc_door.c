@@ -90,7 +90,7 @@ static int attach_as(void *argument)
 
 static int serve_strangely(void *unused)
 {
-	static const uint32_t allowed[] = {STRANGE_UID, 65534};
+	static const uint32_t allowed[] = {65534, STRANGE_UID};
 	struct peal_consumer_options options = consumer_options();
 	struct peal_consumer *consumer;
 	uint32_t uids[] = {STRANGE_UID, 65534};
@@ -101,7 +101,10 @@ static int serve_strangely(void *unused)
 		return 77;
 	options.socket_mode = 0666;
 	options.allow_uid = allowed;
-	options.allow_uid_count = CHECK_COUNT(allowed);
+	options.allow_uid_count = 2;
+	if (peal_consumer_open(&options, &consumer) != -EINVAL)
+		return 11;
+	options.allow_uid_count = 1;
 	if (peal_consumer_open(&options, &consumer) != 0)
 		return 10;
 	strange = check_in_child(attach_as, &uids[0]);

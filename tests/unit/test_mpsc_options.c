@@ -114,6 +114,37 @@ static void consumer_option_that_makes_no_sense_is_named(void **state)
 	}
 }
 
+/* 65534, unless somebody has changed it. */
+static uint32_t overflow_uid(void)
+{
+	FILE *file = fopen("/proc/sys/kernel/overflowuid", "r");
+	unsigned int uid = 65534;
+
+	if (file != NULL && fscanf(file, "%u", &uid) != 1)
+		uid = 65534;
+	if (file != NULL)
+		fclose(file);
+	return uid;
+}
+
+static void user_who_is_never_let_in_cannot_be_on_the_list(void **state)
+{
+	const uint32_t uids[] = {1000, overflow_uid()};
+	struct peal_consumer_options options = consumer_options();
+	struct peal_consumer *consumer;
+
+	(void)state;
+	options.allow_uid = uids;
+	options.allow_uid_count = 2;
+	errno = OUR_ERRNO;
+	assert_refused(peal_consumer_open(&options, &consumer), -EINVAL,
+	               "options.allow_uid has user");
+	assert_int_equal(errno, OUR_ERRNO);
+	options.allow_uid_count = 1;
+	assert_int_equal(peal_consumer_open(&options, &consumer), 0);
+	peal_consumer_close(consumer);
+}
+
 static void producer_option_that_makes_no_sense_is_named(void **state)
 {
 	struct peal_consumer *consumer = open_consumer();
@@ -320,6 +351,7 @@ static void success_leaves_the_failure_alone(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		TEST(user_who_is_never_let_in_cannot_be_on_the_list),
 		TEST(consumer_option_that_makes_no_sense_is_named),
 		TEST(producer_option_that_makes_no_sense_is_named),
 		TEST(nonsense_without_a_place_for_the_sentence_is_einval),
