@@ -151,6 +151,7 @@ void peal__reactor_end_pass(struct peal_reactor *reactor);
 void peal__reactor_begin_handler(struct peal__handling *mark,
                                  const struct peal_reactor *reactor);
 void peal__reactor_end_handler(const struct peal__handling *mark);
+bool peal__reactor_is_in_handler(const struct peal_reactor *reactor);
 /* Would this thread, waiting for an answer to @client, wait for itself? It runs a
  * handler or a callback of the reactor that @client is connected to. */
 bool peal__reactor_would_wait(struct peal_peer client);

@@ -48,7 +48,7 @@ void peal__reactor_end_handler(const struct peal__handling *mark)
 	handling = mark->outer;
 }
 
-static bool is_in_handler(const struct peal_reactor *reactor)
+bool peal__reactor_is_in_handler(const struct peal_reactor *reactor)
 {
 	const struct peal__handling *mark = handling;
 
@@ -116,7 +116,7 @@ int peal__reactor_enter(struct peal_reactor *reactor)
 	    peal__consumer_was_forked(reactor->consumer))
 		return -ESTALE;
 	/* A handler or a callback: it would wait for itself. */
-	if (is_in_handler(reactor) || reactor->is_in_pass)
+	if (peal__reactor_is_in_handler(reactor) || reactor->is_in_pass)
 		return -EDEADLK;
 	if (!peal__reactor_is_mine(reactor))
 		/* Relaxed: see peal__reactor_is_mine(). */

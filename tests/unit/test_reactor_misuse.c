@@ -208,7 +208,7 @@ static void thread_in_the_place_of_an_ended_one_is_another(void **state)
 
 static struct {
 	uint32_t has_come, may_go_on;
-	int prepared, dispatched, ran_once;
+	int prepared, dispatched, ran_once, closed;
 	bool is_current;
 } taking;
 
@@ -222,6 +222,7 @@ static void take_over(struct peal_request *request, void *arg)
 	taking.prepared = peal_reactor_prepare(it->reactor, NULL);
 	taking.dispatched = peal_reactor_dispatch(it->reactor);
 	taking.ran_once = peal_reactor_run_once(it->reactor, 0);
+	taking.closed = peal_reactor_close(it->reactor);
 	taking.is_current = peal_reactor_is_current(it->reactor);
 	peal_reply(request, "done", 4);
 	__atomic_fetch_add(&it->handled_count, 1, __ATOMIC_RELEASE);
@@ -247,6 +248,7 @@ static void handler_on_a_worker_cannot_run_its_reactor(void **state)
 	assert_int_equal(taking.prepared, -EDEADLK);
 	assert_int_equal(taking.dispatched, -EDEADLK);
 	assert_int_equal(taking.ran_once, -EDEADLK);
+	assert_int_equal(taking.closed, -EDEADLK);
 	assert_false(taking.is_current);
 	assert_true(peal_reactor_is_current(served.reactor));
 	run();
