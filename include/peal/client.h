@@ -25,11 +25,15 @@
  * Death: of the server: every request in flight ends once with -ECONNRESET
  *	(-ESHUTDOWN when it closed, -EPROTO when its bytes made no sense), within
  *	100 ms where somebody waits; answers that it had published before are
- *	delivered. The loss is told once; with reconnect the next call, send or
- *	claim, and the recv after the one that told it, connects again, which
- *	may take 100 ms whatever its timeout. What was in flight is not sent
- *	again. In fd mode a connection that the descriptor could not watch is
- *	none: the call says so (-ENOSPC, -ENOMEM), and the next one tries again.
+ *	delivered. -ECONNRESET also when it sent this client away: by
+ *	peal_reactor_disconnect(), or idle or stalled for too long. Without
+ *	reconnect every call returns the loss from then on. With it, once
+ *	anything has told it, dispatch too, the next call, send, tell or claim
+ *	connects again; recv tells it once itself, and the recv after that
+ *	connects. That may take 100 ms whatever its timeout. What was in flight
+ *	is not sent again. In fd mode a connection that the descriptor could
+ *	not watch is none: the call says so (-ENOSPC, -ENOMEM), and the next one
+ *	tries again.
  *
  * Errors: see peal_strerror(). What a call returns is about the call; what the
  *	handler had to say is in the answer's status.
@@ -106,10 +110,11 @@ peal_client_connect(const struct peal_client_options *options,
  * until the handle connects again.
  *
  * 0, -ETIMEDOUT, -EMSGSIZE (more than peal_client_message_max()), -ECANCELED
- * (peal_client_wake()), -EDEADLK (from a handler of that very server, on its thread), -ECONNRESET, -ESHUTDOWN, -EPROTO,
- * -ENOMEM, -EAGAIN (@timeout_ns is 0 and there is no room), or what the server
- * failed it with: -EBUSY, -EIO, ... Who gives up cancels; an answer that comes
- * all the same is dropped and counted.
+ * (peal_client_wake()), -EDEADLK (it would wait, in a handler of that very
+ * server, on its thread), -ECONNRESET, -ESHUTDOWN, -EPROTO, -ENOMEM, -EAGAIN
+ * (@timeout_ns is 0 and there is no room), or what the server failed it with:
+ * -EBUSY, -EIO, ... Who gives up cancels; an answer that comes all the same is
+ * dropped and counted.
  */
 PEAL_API PEAL_MUST_CHECK int peal_client_call(struct peal_client *client,
                                               const void *data, size_t bytes,
@@ -127,7 +132,7 @@ PEAL_API PEAL_MUST_CHECK int peal_client_call(struct peal_client *client,
  * answer can come; it may be NULL.
  *
  * 0, -EAGAIN, -ETIMEDOUT, -EMSGSIZE (more than peal_client_message_max()),
- * -ECANCELED, -EDEADLK (it would wait for room in a handler of that very server), -ECONNRESET, -ESHUTDOWN, -EPROTO, -ENOMEM;
+ * -ECANCELED, -EDEADLK (as of call), -ECONNRESET, -ESHUTDOWN, -EPROTO, -ENOMEM;
  * with reconnect also those of peal_client_connect();
  * publish: 0, or -EINVAL (nothing was claimed, more than was claimed: the claim
  * stays), -ENOMEM, or the loss.
@@ -154,8 +159,9 @@ PEAL_API PEAL_MUST_CHECK int peal_client_publish(struct peal_client *client,
  * Delivers pushes and calls from the server meanwhile. The view lives as that
  * of a call.
  *
- * 0, -EAGAIN (@timeout_ns is 0), -ETIMEDOUT, -ECANCELED, -ENOMEM, -ECONNRESET,
- * -ESHUTDOWN, -EPROTO (the server has gone and nothing is left to come).
+ * 0, -EAGAIN (@timeout_ns is 0), -ETIMEDOUT, -ECANCELED, -EDEADLK (as of call),
+ * -ENOMEM, -ECONNRESET, -ESHUTDOWN, -EPROTO (the server has gone and nothing is
+ * left to come); with reconnect also those of peal_client_connect().
  */
 PEAL_API PEAL_MUST_CHECK int peal_client_recv(struct peal_client *client,
                                               uint64_t timeout_ns,
@@ -168,8 +174,9 @@ PEAL_API void peal_client_release(struct peal_client *client,
 /*
  * Nobody wants the answer to @id any more: what has not begun fails with
  * -ECANCELED, what runs is told by peal_request_cancelled(); either way the
- * request still ends once, with an answer or a failure. Any thread. 0,
- * -ECONNRESET, -ESTALE.
+ * request still ends once, with an answer or a failure. It is a hint: of more
+ * than 256 at once some may overwrite others. Any thread. 0, also when there is
+ * no such request or it has ended; -ECONNRESET, -ESTALE.
  */
 PEAL_API int peal_client_cancel(struct peal_client *client, uint64_t id);
 
@@ -187,7 +194,10 @@ PEAL_API void peal_client_wake(struct peal_client *client);
  * the same after a reconnect. -EINVAL in futex mode.
  * prepare: 1, there is something to receive (or a loss that recv has not told),
  * do not block; 0, armed, you may block.
- * dispatch: runs no callback, recv does. 0, -ECONNRESET, -ESHUTDOWN, -EPROTO.
+ * dispatch: runs no callback, recv does. 0, or -ECONNRESET, -ESHUTDOWN, -EPROTO
+ * until it is connected again.
+ * Both: -EINVAL (futex mode), -ESTALE. A loss leaves nothing that would end a
+ * wait: to connect again takes a send or a timer of the loop.
  */
 PEAL_API int peal_client_fd(const struct peal_client *client);
 PEAL_API int peal_client_prepare(struct peal_client *client);

@@ -77,9 +77,10 @@ struct peal_reactor_options {
 
 	/*
 	 * Where handlers run when not on the reactor's thread: @executor hands
-	 * @work to a thread of yours, which calls run(work) once; less than 0
-	 * refuses it (the request fails with that error). Or worker_count
-	 * threads of the library's own. Neither: always inline.
+	 * @work to a thread of yours, which calls run(work) once. It returns 0,
+	 * and then run will be called; or a -errno, and then it will not: the
+	 * request fails with that error. Anything else is a mistake. Or
+	 * worker_count threads of the library's own. Neither: always inline.
 	 */
 	int (*executor)(void (*run)(void *work), void *work, void *arg);
 	void *arg; /* for all of these */
@@ -153,8 +154,10 @@ peal_reactor_open(const struct peal_reactor_options *options,
 
 /*
  * Serve until peal_reactor_stop(). 0 when all that was taken has been answered,
- * -ETIMEDOUT when the drain's bound ended it, -EDEADLK inside a handler or a
- * callback; so are run_once, prepare and dispatch.
+ * -ETIMEDOUT when the drain's bound ended it, -EDEADLK inside a handler, on
+ * whatever thread, or a callback; so are run_once, prepare and dispatch. After
+ * it has returned nobody answers, and clients that are connected wait: close
+ * soon, which is what tells them.
  */
 PEAL_API int peal_reactor_run(struct peal_reactor *reactor);
 
@@ -228,11 +231,14 @@ peal_reactor_call(struct peal_reactor *reactor, struct peal_peer peer,
 PEAL_API size_t peal_reactor_message_max(const struct peal_reactor *reactor,
                                          struct peal_peer peer);
 
-/* Send @peer away. 0, -ESTALE, -EINVAL (not the reactor's thread). */
+/* Send @peer away, soon; 0 also when that is under way. -ESTALE (it has gone),
+ * -EINVAL (not the reactor's thread). */
 PEAL_API int peal_reactor_disconnect(struct peal_reactor *reactor,
                                      struct peal_peer peer);
 
-/* Who is behind @peer. 0, -ESTALE, -EINVAL. */
+/* Who is behind @peer. On the reactor's thread, or on one that has an open
+ * request of it. 0, -ESTALE (it has gone, and its last request has ended),
+ * -EINVAL (@ret_info is NULL). */
 PEAL_API int peal_reactor_peer_info(const struct peal_reactor *reactor,
                                     struct peal_peer peer,
                                     struct peal_peer_info *ret_info);
@@ -244,7 +250,8 @@ PEAL_API int peal_reactor_peer_info(const struct peal_reactor *reactor,
  * fd: polls readable when dispatch has something to do; or -EINVAL (futex mode).
  * prepare: 1, there is work, do not block; 0, armed, you may block, for
  * @ret_timeout_ns at most (PEAL_FOREVER when no timer runs; may be NULL).
- * dispatch: 0, -ESHUTDOWN (a stop is complete).
+ * dispatch: 0, -ESHUTDOWN (a stop is complete). Both: -EDEADLK as of run,
+ * -EINVAL (futex mode), -ESTALE.
  */
 PEAL_API int peal_reactor_fd(const struct peal_reactor *reactor);
 PEAL_API int peal_reactor_prepare(struct peal_reactor *reactor,
