@@ -142,15 +142,28 @@ static void on_ended(struct peal__completion *completion, void *object)
 	end_kept(running);
 }
 
-static void run_work(struct peal__work *work)
+static void fail(struct peal__running *running, int error)
 {
-	struct peal__running *running =
-		(struct peal__running *)((char *)work -
-	                                 offsetof(struct peal__running, work));
+	/* A failure needs no memory and always fits. */
+	if (running->request.ops->send(&running->request, error, 0, NULL, 0) <
+	    0)
+		return;
+}
+
+/* 0, or why nobody wants it any more. Any thread. */
+static int why_not(const struct peal_request *request)
+{
+	if (request->deadline_ns != PEAL__NEVER &&
+	    request->deadline_ns <= peal__clock_ns())
+		return -ETIMEDOUT;
+	return peal__answer_is_cancelled(request) ? -ECANCELED : 0;
+}
+
+static void run_handler(struct peal__running *running)
+{
 	struct peal_reactor *reactor = running->reactor;
 	uint64_t start = peal__cpu_ticks();
 	struct peal__handling mark;
-	uint32_t before;
 
 	peal__reactor_begin_handler(&mark, reactor);
 	reactor->options.on_request(&running->request, reactor->options.arg);
@@ -159,6 +172,24 @@ static void run_work(struct peal__work *work)
 	/* Relaxed: W5 orders it. A handler that keeps its request open shares
 	 * it with whoever answers, who does not look at this. */
 	peal__write_once(&running->handler_ticks, peal__cpu_ticks() - start);
+}
+
+static void run_work(struct peal__work *work)
+{
+	struct peal__running *running =
+		(struct peal__running *)((char *)work -
+	                                 offsetof(struct peal__running, work));
+	struct peal_reactor *reactor = running->reactor;
+	uint32_t before;
+	int error;
+
+	/* It may have waited for us for long. What is not run says nothing of
+	 * how long handlers take. */
+	error = why_not(&running->request);
+	if (PEAL_UNLIKELY(error < 0))
+		fail(running, error);
+	else
+		run_handler(running);
 	peal__completions_enter(reactor->completions);
 	/* W5: pairs with W1 and W4. */
 	before = __atomic_fetch_or(&running->flags, PEAL__ENDED,
@@ -175,14 +206,6 @@ static void run_work(struct peal__work *work)
 static void run_executed(void *work)
 {
 	run_work(work);
-}
-
-static void fail(struct peal__running *running, int error)
-{
-	/* A failure needs no memory and always fits. */
-	if (running->request.ops->send(&running->request, error, 0, NULL, 0) <
-	    0)
-		return;
 }
 
 /* The bytes into memory of our own. 0 or -ENOMEM. */
@@ -323,10 +346,7 @@ static int judge(const struct peal_reactor *reactor,
 	if (peer->in_flight > options->in_flight_per_client_max ||
 	    reactor->in_flight > options->in_flight_max)
 		return -EBUSY;
-	if (request->deadline_ns != PEAL__NEVER &&
-	    request->deadline_ns <= peal__clock_ns())
-		return -ETIMEDOUT;
-	return peal__answer_is_cancelled(request) ? -ECANCELED : 0;
+	return why_not(request);
 }
 
 static void count_in(struct peal__running *running, struct peal__peer *peer)

@@ -246,6 +246,114 @@ static void threads_name_themselves_and_leave_proc_alone(void **state)
 	assert_int_equal(named_by_others_count, 0);
 }
 
+/* requests that wait for a thread ------------------------------------------- */
+
+/* In the order in which an executor was given them, until the test runs them. */
+static struct {
+	void (*run)(void *work);
+	void *works[4];
+	uint32_t count;
+} waiting;
+
+static int let_wait(void (*run_it)(void *work), void *work, void *arg)
+{
+	(void)arg;
+	waiting.run = run_it;
+	waiting.works[waiting.count++] = work;
+	return 0;
+}
+
+static void *run_waiting(void *arg)
+{
+	(void)arg;
+	for (uint32_t i = 0; i < waiting.count; i++)
+		waiting.run(waiting.works[i]);
+	return NULL;
+}
+
+static void run_waiting_on_a_thread(void)
+{
+	pthread_t thread;
+
+	assert_int_equal(pthread_create(&thread, NULL, run_waiting, NULL), 0);
+	pthread_join(thread, NULL);
+}
+
+static struct peal_reactor_options waiting_options(void)
+{
+	struct peal_reactor_options options = usual_options();
+
+	waiting.count = 0;
+	options.executor = let_wait;
+	options.inline_mode = PEAL_INLINE_NEVER;
+	return options;
+}
+
+static void ask_within(struct raw_client *raw, uint64_t id, uint64_t timeout_ns)
+{
+	uint64_t deadline_ns = peal__deadline_after(timeout_ns);
+	void *place = NULL;
+
+	assert_int_equal(peal__frame_claim(&raw->requests, PEAL__FRAME_REQUEST,
+	                                   id, &deadline_ns, 1, &place),
+	                 0);
+	memcpy(place, "e", 1);
+	peal_ring_publish(&raw->requests);
+	peal_doorbell_ring(&raw->bell);
+}
+
+static void request_that_waited_for_a_thread_too_long_is_not_begun(void **state)
+{
+	struct peal_reactor_options options = waiting_options();
+	struct peal_reactor_stats stats;
+	struct raw_client raw;
+
+	(void)state;
+	open_reactor(&options);
+	connect_raw(&raw, 0);
+	ask_within(&raw, 1, PATIENCE_NS);
+	ask_within(&raw, 2, 50 * MS);
+	assert_int_equal(raw_ask(&raw, 3, "e"), 0);
+	run_until(&waiting.count, 3);
+	sleep_ns(60 * MS);
+	/* Relaxed: the thread that looks at it begins later. */
+	peal__write_once(&raw.connection.segment->cancelled[3], 3);
+	run_waiting_on_a_thread();
+	assert_int_equal(served.handled_count, 1);
+	run();
+	hear(&raw, PEAL__FRAME_ANSWER, 1, 0, "e");
+	hear(&raw, PEAL__FRAME_FAILED, 2, -ETIMEDOUT, "");
+	hear(&raw, PEAL__FRAME_FAILED, 3, -ECANCELED, "");
+	assert_int_equal(peal_reactor_stats(served.reactor, &stats), 0);
+	assert_int_equal(stats.answered_count, 1);
+	assert_int_equal(stats.failed_count, 2);
+	assert_int_equal(stats.running_count, 0);
+	leave(&raw);
+	close_reactor();
+}
+
+static void request_of_one_that_went_meanwhile_is_not_begun(void **state)
+{
+	struct peal_reactor_options options = waiting_options();
+	struct peal_reactor_stats stats;
+	struct raw_client raw;
+
+	(void)state;
+	open_reactor(&options);
+	connect_raw(&raw, 0);
+	assert_int_equal(raw_ask(&raw, 1, "e"), 0);
+	run_until(&waiting.count, 1);
+	raw_close(&raw, false);
+	run_until(&served.closed_count, 1);
+	run_waiting_on_a_thread();
+	run();
+	assert_int_equal(served.handled_count, 0);
+	assert_int_equal(peal_reactor_stats(served.reactor, &stats), 0);
+	assert_int_equal(stats.dropped_count, 1);
+	assert_int_equal(stats.running_count, 0);
+	close_reactor();
+}
+
 /* a slot that is left and taken in one turn ---------------------------------- */
 
 static struct {
@@ -340,6 +448,8 @@ int main(void)
 		TEST(call_to_a_client_that_comes_expires_in_time),
 		TEST(turn_that_served_something_did_not_time_out),
 		TEST(threads_name_themselves_and_leave_proc_alone),
+		TEST(request_that_waited_for_a_thread_too_long_is_not_begun),
+		TEST(request_of_one_that_went_meanwhile_is_not_begun),
 		TEST(slot_that_is_taken_again_is_listed_once),
 	};
 
