@@ -331,14 +331,16 @@ static bool is_calm(const struct peal_reactor *reactor)
 /* The wait runs callbacks, of those who come and go. */
 static int wait(struct peal_reactor *reactor, uint64_t timeout_ns)
 {
+	uint64_t bound_ns;
 	int result;
 
 	peal__reactor_begin_pass(reactor);
 	reactor->consumer->is_calm = is_calm(reactor);
-	result = peal_consumer_wait(reactor->consumer,
-	                            bounded(reactor, timeout_ns));
+	bound_ns = bounded(reactor, timeout_ns);
+	result = peal_consumer_wait(reactor->consumer, bound_ns);
 	peal__reactor_end_pass(reactor);
-	return result;
+	/* It was something of our own that is due, not the caller's time. */
+	return result == -ETIMEDOUT && bound_ns < timeout_ns ? 0 : result;
 }
 
 int peal_reactor_run_once(struct peal_reactor *reactor, uint64_t timeout_ns)

@@ -163,8 +163,8 @@ PEAL_API int peal_reactor_run(struct peal_reactor *reactor);
 
 /*
  * Serve what there is; when there is nothing, wait for it no longer than
- * @timeout_ns. May return early. 0, -ETIMEDOUT, or -ESHUTDOWN (a stop is
- * complete; nothing more will be served).
+ * @timeout_ns. May return early. 0, -ETIMEDOUT (all of that is over), or
+ * -ESHUTDOWN (a stop is complete; nothing more will be served).
  */
 PEAL_API int peal_reactor_run_once(struct peal_reactor *reactor,
                                    uint64_t timeout_ns);

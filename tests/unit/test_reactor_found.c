@@ -218,6 +218,31 @@ static void call_to_a_client_that_comes_expires_in_time(void **state)
 	open_in_a_wait(call_at_once, &expired_count);
 }
 
+static void
+turn_that_a_timer_of_the_reactors_ended_did_not_time_out(void **state)
+{
+	struct peal_reactor_options options = usual_options();
+	struct raw_client raw;
+	uint64_t start_ns;
+
+	(void)state;
+	expired_count = 0;
+	open_reactor(&options);
+	connect_raw(&raw, 0);
+	run();
+	assert_int_equal(peal_reactor_call(served.reactor, served.opened, "?",
+	                                   1, 50 * MS, expire, NULL),
+	                 0);
+	start_ns = now_ns();
+	while (expired_count == 0)
+		assert_int_equal(
+			peal_reactor_run_once(served.reactor, PATIENCE_NS), 0);
+	assert_true(now_ns() - start_ns < PATIENCE_NS);
+	assert_int_equal(peal_reactor_run_once(served.reactor, MS), -ETIMEDOUT);
+	leave(&raw);
+	close_reactor();
+}
+
 static uint32_t named_count, named_by_others_count;
 
 /* In place of the C library's, which opens /proc for another thread's name. */
@@ -447,6 +472,7 @@ int main(void)
 		TEST(client_that_is_sent_away_as_it_comes_goes_at_once),
 		TEST(call_to_a_client_that_comes_expires_in_time),
 		TEST(turn_that_served_something_did_not_time_out),
+		TEST(turn_that_a_timer_of_the_reactors_ended_did_not_time_out),
 		TEST(threads_name_themselves_and_leave_proc_alone),
 		TEST(request_that_waited_for_a_thread_too_long_is_not_begun),
 		TEST(request_of_one_that_went_meanwhile_is_not_begun),
