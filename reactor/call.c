@@ -182,13 +182,6 @@ static void finish(struct peal__call *call, int error,
 	free(call);
 }
 
-void peal__call_fail_all(struct peal__peer *peer, int error)
-{
-	/* What is called meanwhile is refused: the peer is not open. */
-	while (peer->calls != NULL)
-		finish(unlink_call(&peer->calls), error, NULL);
-}
-
 static struct peal__call **find_call(struct peal__peer *peer, uint64_t id)
 {
 	struct peal__call **place = &peer->calls;
@@ -262,6 +255,23 @@ static int take_answer(struct peal__peer *peer)
 	}
 	peal_ring_release(&peer->lane, &message);
 	return 0;
+}
+
+void peal__call_end_all(struct peal__peer *peer, int reason)
+{
+	bool is_honest = reason == 0 || reason == -ECONNRESET;
+	int error = reason == -EPROTO ? -EPROTO : -ECONNRESET;
+
+	/* What it had answered before it went is an answer. No more than is
+	 * owed, so that whoever still maps the lane keeps us for no longer;
+	 * what is called meanwhile is refused: the peer is not open. */
+	while (is_honest && peer->calls != NULL && take_answer(peer) == 0) {
+	}
+	if (peer->owed_count > 0)
+		peer->reactor->calling_count--;
+	peer->owed_count = 0;
+	while (peer->calls != NULL)
+		finish(unlink_call(&peer->calls), error, NULL);
 }
 
 static void take_answers(struct peal__peer *peer)

@@ -342,9 +342,6 @@ void peal__peer_closed(void *object, struct peal__slot *slot, int reason)
 	reactor->orphan_count += peer->in_flight;
 	peal__write_once(&peer->is_open, 0);
 	reactor->open_count--;
-	if (peer->owed_count > 0)
-		reactor->calling_count--;
-	peer->owed_count = 0;
 	if (peer->doom != 0) {
 		peer->doom = 0;
 		reactor->doomed_count--;
@@ -357,7 +354,7 @@ void peal__peer_closed(void *object, struct peal__slot *slot, int reason)
 	peal__show_nothing(peer);
 	peal__turns_leave(peer);
 	peal__answer_drop_all(peer);
-	peal__call_fail_all(peer, reason == -EPROTO ? -EPROTO : -ECONNRESET);
+	peal__call_end_all(peer, reason);
 	if (reactor->options.on_closed != NULL)
 		reactor->options.on_closed(reactor, peer->id, reason,
 		                           reactor->options.arg);

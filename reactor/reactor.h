@@ -188,6 +188,7 @@ extern const struct peal__request_ops peal__answer_ops;
 void peal__call_take_answers(struct peal_reactor *reactor);
 bool peal__call_has_answers(const struct peal_reactor *reactor);
 void peal__call_expire(struct peal_reactor *reactor, uint64_t now_ns);
-void peal__call_fail_all(struct peal__peer *peer, int error);
+/* @peer has gone, for @reason: what it had answered counts, the rest fails. */
+void peal__call_end_all(struct peal__peer *peer, int reason);
 
 #endif

@@ -211,10 +211,10 @@ PEAL_API int peal_reactor_push_all(struct peal_reactor *reactor,
  * Call @peer: its on_request answers, also while it waits in a call of its own.
  * @on_answer runs once, on the reactor's thread: with error 0 and the answer,
  * which lives until it returns (where requests are not copied, in memory that
- * its client can still write), or with -ETIMEDOUT, -ECONNRESET (it has gone),
- * -EPROTO, -ENOMEM, -EIO (its handler gave no answer), -ENOSYS (it has none), and
- * NULL. Answers of more than peal_reply_max(), 16 KiB less 40 bytes where pages
- * are no larger, are -EMSGSIZE for the client.
+ * its client can still write), or with -ETIMEDOUT, -ECONNRESET (it has gone and
+ * had not answered before), -EPROTO, -ENOMEM, -EIO (its handler gave no answer),
+ * -ENOSYS (it has none), and NULL. Answers of more than peal_reply_max(), 16 KiB
+ * less 40 bytes where pages are no larger, are -EMSGSIZE for the client.
  *
  * 0, or the errors of peal_reactor_push(), -EINVAL also when @on_answer is NULL;
  * then on_answer does not run.

@@ -271,6 +271,71 @@ static void late_answers_do_not_fill_the_lane_for_ever(void **state)
 	close_reactor();
 }
 
+/* the end ------------------------------------------------------------------- */
+
+static struct {
+	int errors[4];
+	uint32_t count;
+	char text[4];
+} answers;
+
+static void note_answer(int error, const struct peal_message *answer, void *arg)
+{
+	(void)arg;
+	answers.errors[answers.count % 4] = error;
+	answers.text[answers.count % 4] =
+		answer == NULL ? '-' : *(const char *)answer->data;
+	/* It has gone: nobody answers what it is called now. */
+	assert_int_equal(peal_reactor_call(served.reactor, served.opened, "?",
+	                                   1, PEAL_FOREVER, note_answer, NULL),
+	                 -ESTALE);
+	answers.count++;
+}
+
+/* It answers two of three calls and goes before the server looks. */
+static void answer_and_go(bool say_bye)
+{
+	struct peal_reactor_options options = usual_options();
+	struct peal_message message = {0};
+	struct peal__frame_parts parts;
+	struct raw_client raw;
+
+	memset(&answers, 0, sizeof(answers));
+	open_reactor(&options);
+	connect_raw(&raw, 0);
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(
+			peal_reactor_call(served.reactor, served.opened, "?", 1,
+		                          PEAL_FOREVER, note_answer, NULL),
+			0);
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(raw_hear(&raw, &message, &parts), 0);
+		assert_int_equal(raw_say(&raw, &raw.lane, PEAL__FRAME_ANSWER,
+		                         message.id, i == 0 ? "a" : "b", 1),
+		                 0);
+	}
+	raw_close(&raw, say_bye);
+	/* Otherwise it might be looked at while it is still there. */
+	await_word(&served.reactor->peers[served.opened.slot_index].slot->state,
+	           PEAL__SLOT_HUNG_UP);
+	run_until(&served.closed_count, 1);
+	assert_int_equal(served.closed_reason, say_bye ? 0 : -ECONNRESET);
+	assert_int_equal(answers.count, 3);
+	assert_memory_equal(answers.text, "ab-", 3);
+	assert_int_equal(answers.errors[0], 0);
+	assert_int_equal(answers.errors[1], 0);
+	assert_int_equal(answers.errors[2], -ECONNRESET);
+	assert_int_equal(served.reactor->calling_count, 0);
+	close_reactor();
+}
+
+static void answer_of_one_that_then_went_is_not_lost(void **state)
+{
+	(void)state;
+	answer_and_go(true);
+	answer_and_go(false);
+}
+
 /* memory -------------------------------------------------------------------- */
 
 static void write_under_it(int error, const struct peal_message *answer,
@@ -326,6 +391,7 @@ int main(void)
 		ANEW(turn_that_cannot_be_used_keeps_nobody_awake),
 		ANEW(turn_at_the_cap_for_all_keeps_nobody_awake),
 		ANEW(late_answers_do_not_fill_the_lane_for_ever),
+		ANEW(answer_of_one_that_then_went_is_not_lost),
 		ANEW(answer_to_a_call_is_copied_where_requests_are),
 	};
 
