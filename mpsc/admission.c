@@ -165,13 +165,16 @@ static void reap(struct peal__admission *admission)
 {
 	for (uint32_t i = 0; i < admission->seat_max; i++) {
 		struct peal__seat *seat = &admission->seats[i];
+		uint32_t state;
 
 		if (seat->slot == NULL)
 			continue;
-		/* S2: pairs with S1 in finish() of drain.c. */
-		if (__atomic_load_n(&seat->slot->state, __ATOMIC_ACQUIRE) ==
-		    PEAL__SLOT_DONE)
+		/* S2: pairs with S1 and S7 in drain.c. */
+		state = __atomic_load_n(&seat->slot->state, __ATOMIC_ACQUIRE);
+		if (state == PEAL__SLOT_DONE)
 			peal__seat_clear(admission, seat);
+		else if (state == PEAL__SLOT_EVICTED)
+			peal__seat_evict(admission, seat);
 	}
 }
 

@@ -168,6 +168,27 @@ static void finish(struct peal_consumer *consumer, struct peal__slot *slot)
 	peal__admission_poke(consumer->admission);
 }
 
+/* Its client learns of it now, however long its memory is needed here. */
+static void have_it_told(struct peal_consumer *consumer,
+                         struct peal__slot *slot)
+{
+	uint32_t expected = PEAL__SLOT_LIVE;
+
+	PEAL__HOOK("drain: evicts");
+	/* S7: pairs with S2 in admission, which reads why. It fails, and
+	 * nobody has to be told, when the client has hung up before: S6. */
+	if (__atomic_compare_exchange_n(&slot->state, &expected,
+	                                PEAL__SLOT_EVICTED, false,
+	                                __ATOMIC_RELEASE, __ATOMIC_RELAXED))
+		peal__admission_poke(consumer->admission);
+}
+
+/* Does nobody look at its segment any more? */
+static bool is_let_go(const struct peal__slot *slot)
+{
+	return slot->rx.released == slot->rx.head && slot->hold_count == 0;
+}
+
 /* Counted once: in the row of the slot or among the past ones. */
 static void move_counters(struct peal_consumer *consumer,
                           const struct peal__slot *slot)
@@ -226,6 +247,9 @@ void peal__drain_retire(struct peal_consumer *consumer, struct peal__slot *slot,
 		consumer->owner->closed(
 			consumer->owner->object, slot,
 			error != 0 || slot->said_bye ? error : -ECONNRESET);
+	/* Else it is told when it is DONE, which is now. */
+	if (error != 0 && !is_let_go(slot))
+		have_it_told(consumer, slot);
 	peal__drain_check(consumer, slot);
 }
 
@@ -255,8 +279,7 @@ void peal__drain_check(struct peal_consumer *consumer, struct peal__slot *slot)
 	if (!slot->retired) {
 		if (is_drained(slot))
 			peal__drain_retire(consumer, slot, 0);
-	} else if (slot->rx.released == slot->rx.head &&
-	           slot->hold_count == 0) {
+	} else if (is_let_go(slot)) {
 		/* Until now views that somebody holds kept the memory. */
 		finish(consumer, slot);
 	}

@@ -139,6 +139,46 @@ static const char *why_evicted(int error)
 	}
 }
 
+static void tell_why(struct peal__admission *admission,
+                     const struct peal__seat *seat)
+{
+	int error = seat->slot->evict_error;
+
+	send_error(seat, error, why_evicted(error));
+	admission->evicted_count++;
+	admission->client_count--;
+}
+
+/* Not closed: the number is the consumer's as well, until it has let go of the
+ * slot, which may be long after its client is to know. */
+static void hang_up(const struct peal__seat *seat)
+{
+	shutdown(seat->socket.fd, SHUT_RDWR);
+}
+
+/* From now on only its slot is left to be waited for. */
+static void begin_to_leave(struct peal__admission *admission,
+                           struct peal__seat *seat)
+{
+	uint32_t index = seat->slot->peer.slot_index;
+
+	seat->phase = PEAL__SEAT_LEAVING;
+	peal__write_once(&admission->consumer->status_slots[index].state,
+	                 PEAL__STATUS_SLOT_DRAINING);
+	peal__admission_show(admission);
+}
+
+void peal__seat_evict(struct peal__admission *admission,
+                      struct peal__seat *seat)
+{
+	if (seat->phase != PEAL__SEAT_LIVE)
+		return; /* it was told, or has hung up since */
+	stop_watching(admission, seat);
+	tell_why(admission, seat);
+	begin_to_leave(admission, seat);
+	hang_up(seat);
+}
+
 void peal__seat_clear(struct peal__admission *admission,
                       struct peal__seat *seat)
 {
@@ -146,12 +186,8 @@ void peal__seat_clear(struct peal__admission *admission,
 
 	if (seat->socket.fd >= 0 && seat->phase != PEAL__SEAT_LEAVING)
 		stop_watching(admission, seat);
-	if (seat->phase == PEAL__SEAT_LIVE && seat->slot->evict_error != 0) {
-		send_error(seat, seat->slot->evict_error,
-		           why_evicted(seat->slot->evict_error));
-		admission->evicted_count++;
-		admission->client_count--;
-	}
+	if (seat->phase == PEAL__SEAT_LIVE && seat->slot->evict_error != 0)
+		tell_why(admission, seat);
 	if (is_pending(seat))
 		admission->pending_count--;
 	if (seat->slot != NULL)
@@ -193,13 +229,9 @@ void peal__seat_gone(struct peal__admission *admission, struct peal__seat *seat)
 		admission->died_count++;
 	admission->client_count--;
 	slot->said_bye = seat->said_bye;
-	seat->phase = PEAL__SEAT_LEAVING;
-	peal__write_once(
-		&admission->consumer->status_slots[slot->peer.slot_index].state,
-		PEAL__STATUS_SLOT_DRAINING);
-	peal__admission_show(admission);
+	begin_to_leave(admission, seat);
 	/* S6: pairs with S5 in peal__drain_take_changes(). It fails when the
-	 * consumer was quicker and evicted it; reaping is under way then. */
+	 * consumer was quicker and evicted it, S7; reaping is under way then. */
 	__atomic_compare_exchange_n(&slot->state, &expected, PEAL__SLOT_HUNG_UP,
 	                            false, __ATOMIC_RELEASE, __ATOMIC_RELAXED);
 	peal__admission_announce(admission);
@@ -254,6 +286,7 @@ static void send_away(struct peal__admission *admission,
 	send_error(seat, code, text);
 	seat->was_evicted = true;
 	peal__seat_gone(admission, seat);
+	hang_up(seat);
 }
 
 /* What may be said depends on the phase; all else ends the connection. */

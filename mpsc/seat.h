@@ -26,7 +26,7 @@ enum peal__seat_phase {
 	PEAL__SEAT_READY,    /* welcomed, READY to come */
 	PEAL__SEAT_LIVE,     /* a producer */
 	PEAL__SEAT_OBSERVER, /* looks */
-	PEAL__SEAT_LEAVING,  /* gone; its slot is drained */
+	PEAL__SEAT_LEAVING,  /* gone or told to; its slot is drained */
 };
 
 struct peal__seat {
@@ -117,6 +117,10 @@ void peal__seat_refuse(struct peal__admission *admission,
 /* It has hung up or died. */
 void peal__seat_gone(struct peal__admission *admission,
                      struct peal__seat *seat);
+
+/* Its slot is EVICTED: tell it, once, and hang up. */
+void peal__seat_evict(struct peal__admission *admission,
+                      struct peal__seat *seat);
 
 /* Its slot is DONE, or it never had one: take everything away. */
 void peal__seat_clear(struct peal__admission *admission,

@@ -5,12 +5,14 @@
  *
  *	  free --HELLO--> (handshake) --READY--> LIVE --death--> HUNG_UP
  *	   ^                                      |                 |
- *	   |                                bad bytes            drained
+ *	   |                       bad bytes, -- EVICTED         drained
+ *	   |                       sent away      | let go          |
  *	   |                                      v                 v
  *	   +---------- unmapped, ++generation --- DONE <------------+
  *
  *	admission moves a slot to LIVE, to HUNG_UP and back to FREE;
- *	the drainer moves it to DONE, after which it never touches it again.
+ *	the drainer moves it to EVICTED, if something keeps it back, and to
+ *	DONE, after which it never touches it again.
  *
  * Callers: fields are marked A (admission), C (the consumer's thread), AC
  *	(atomic, both). In fd mode both are one thread.
@@ -45,6 +47,7 @@ enum peal__slot_state {
 	PEAL__SLOT_FREE,
 	PEAL__SLOT_LIVE,
 	PEAL__SLOT_HUNG_UP,
+	PEAL__SLOT_EVICTED, /* to be told so; its memory is still looked at */
 	PEAL__SLOT_DONE,
 };
 
@@ -74,7 +77,7 @@ struct peal__slot {
 	bool parked;         /* out of the scan, for a while */
 	bool retired;        /* out of the scan; views may still be held */
 	uint32_t hold_count; /* who above us still needs the memory */
-	int evict_error;     /* why it went to DONE; 0 when it was drained */
+	int evict_error;     /* why it was retired; 0 when it was drained */
 };
 
 /* An entry of the scan: all that a fruitless look needs. */

@@ -231,8 +231,9 @@ peal_reactor_call(struct peal_reactor *reactor, struct peal_peer peer,
 PEAL_API size_t peal_reactor_message_max(const struct peal_reactor *reactor,
                                          struct peal_peer peer);
 
-/* Send @peer away, soon; 0 also when that is under way. -ESTALE (it has gone),
- * -EINVAL (not the reactor's thread). */
+/* Send @peer away; it learns of it at once, whatever its handlers are doing. 0,
+ * also when that is under way; -ESTALE (it has gone), -EINVAL (not the reactor's
+ * thread). */
 PEAL_API int peal_reactor_disconnect(struct peal_reactor *reactor,
                                      struct peal_peer peer);
 

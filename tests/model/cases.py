@@ -109,6 +109,7 @@ CASES = (
     breaks('NO_POKE', 'leaked', SLOTS, *NAMED),
     breaks('FREED_BEFORE_READER_LEFT', 'unmapped', SLOTS, *NAMED),
     breaks('NOT_HELD', 'twice', SLOTS, *ANSWERED),
+    breaks('EVICTED_IS_FREED', 'leaked', SLOTS, *ANSWERED),
     breaks('HUNG_UP_OVER_DONE', 'twice', SLOTS, *EVICTED),
 
     # More of it, for the long run.

@@ -5,8 +5,8 @@
  *
  *	  FREE --HELLO--> (mapped) --READY--> LIVE --hang-up, pidfd--> HUNG_UP
  *	   ^                                   |                          |
- *	   |                               bad bytes                   drained
- *	   |                                   v                          v
+ *	   |                      bad bytes, EVICTED                   drained
+ *	   |                      sent away    v                          v
  *	   +--------- unmapped, ++generation - DONE <---------------------+
  *
  *	 connections      admission           reactor             worker
@@ -24,9 +24,10 @@
  *
  * Modelled, by function and by the labels of docs/ordering.md:
  *	mpsc/admission.c  a batch of epoll events, reap (S2), announce (S4)
- *	mpsc/seat.c       take, gone (S6), go_live (S13), clear, free_slot
+ *	mpsc/seat.c       take, gone (S6), go_live (S13), evict, clear, free_slot
  *	mpsc/grant.c      a free slot is mapped and promised
- *	mpsc/drain.c      take_changes (S3, S5), retire, check, finish (S1)
+ *	mpsc/drain.c      take_changes (S3, S5), retire, have_it_told (S7), check,
+ *	                  finish (S1)
  *	reactor/peer.c    opened, closed, find
  *	reactor/take.c    a request is held; settle (W1), ended (W5), recycle
  *	reactor/answer.c  answer, is_cancelled
@@ -61,7 +62,7 @@
 #endif
 #define SEATS 2
 
-mtype = { FREE, LIVE, HUNG_UP, DONE };
+mtype = { FREE, LIVE, HUNG_UP, EVICTED, DONE };
 mtype = { EMPTY, HELLO, READY, AT_WORK, LEAVING };
 
 /* The connections: what has come from them. */
@@ -250,6 +251,12 @@ inline reap()
 	:: i < SEATS ->
 		if
 		:: has_slot[i] && state == DONE -> seat_clear(i)
+		:: has_slot[i] && state == EVICTED && phase[i] == AT_WORK ->
+#ifndef EVICTED_IS_FREED
+			phase[i] = LEAVING		/* it is told */
+#else
+			seat_clear(i)
+#endif
 		:: else
 		fi;
 		i++
@@ -455,7 +462,15 @@ end_waits:
 	   }
 	:: atomic { known && !retired && evictions < EVICTIONS ->
 		evictions++;					/* -EPROTO */
-		retire()
+		retire();
+		if
+		:: known && state == LIVE ->
+			state = EVICTED;			/* S7 */
+#ifndef NO_POKE
+			poked = true
+#endif
+		:: else
+		fi
 	   }
 	:: atomic { answered -> answered = false; answer() }
 	:: atomic { ended -> ended = false; recycle() }
