@@ -84,7 +84,7 @@ static void socket_that_never_listened_is_taken_over(void **state)
 /* Shared with the server, and with the child that it forks in the middle. */
 struct forked {
 	const char *place;
-	uint32_t is_open, is_over;
+	uint32_t is_born, is_open, is_over;
 	pid_t child;
 };
 
@@ -99,6 +99,7 @@ static void fork_here(const char *place)
 	pid = fork();
 	if (pid == 0) {
 		/* It lives on, and calls nothing. */
+		flag_set(&forked->is_born);
 		flag_wait(&forked->is_over);
 		_exit(0);
 	}
@@ -130,6 +131,8 @@ static void kill_server_with_a_child_of(const char *place)
 	if (pid == 0)
 		_exit(serve_until_killed(NULL));
 	assert_true(flag_wait(&forked->is_open));
+	/* What closes its copies has run in it. */
+	assert_true(flag_wait(&forked->is_born));
 	assert_int_equal(kill(pid, SIGKILL), 0);
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	assert_true(WIFSIGNALED(status));
