@@ -333,13 +333,15 @@ static void call_by_a_connection_of_the_handlers_own_is_a_deadlock(void **state)
 	options.on_request = connect_and_ask_oneself;
 	open_in_background(&options);
 	for (uint64_t id = 1; id <= 20; id++) {
-		misuse.call_error = 0;
+		__atomic_store_n(&misuse.call_error, 0, __ATOMIC_RELEASE);
 		assert_int_equal(raw_connect(&raw, "served", 4096, 0), 0);
 		assert_int_equal(raw_ask(&raw, id, "n"), 0);
 		while (!peal_ring_has_data(&raw.responses))
 			sleep_ns(MS);
 		hear(&raw, PEAL__FRAME_ANSWER, id, 0, "done");
-		assert_int_equal(misuse.call_error, -EDEADLK);
+		assert_int_equal(__atomic_load_n(&misuse.call_error,
+		                                 __ATOMIC_ACQUIRE),
+		                 -EDEADLK);
 		raw_close(&raw, true);
 	}
 	peal_reactor_stop(served.reactor, SECOND);
