@@ -312,15 +312,16 @@ static void connect_and_ask_oneself(struct peal_request *request, void *arg)
 	struct peal_client_options wish = PEAL_CLIENT_OPTIONS_INIT;
 	struct peal_client *client;
 	struct peal_message answer;
+	int error;
 
 	(void)arg;
 	wish.name = "served";
-	misuse.call_error = peal_client_connect(&wish, 5 * SECOND, &client);
-	if (misuse.call_error == 0) {
-		misuse.call_error =
-			peal_client_call(client, "e", 1, PEAL_FOREVER, &answer);
+	error = peal_client_connect(&wish, 5 * SECOND, &client);
+	if (error == 0) {
+		error = peal_client_call(client, "e", 1, PEAL_FOREVER, &answer);
 		peal_client_close(client);
 	}
+	__atomic_store_n(&misuse.call_error, error, __ATOMIC_RELEASE);
 	peal_reply(request, "done", 4);
 }
 

@@ -7,6 +7,7 @@
 
 #include "mpsc/connect.h"
 #include "peal/client.h"
+#include "reactor/client.h"
 #include "shm/pass.h"
 
 static struct {
@@ -266,8 +267,9 @@ static void late_answers_do_not_fill_the_lane_for_ever(void **state)
 		                 -EAGAIN);
 		run();
 	}
-	/* The loop of a client may rest. */
+	/* The loop of a client may rest, and none of them waits any longer. */
 	assert_int_equal(peal_client_prepare(client), 0);
+	assert_null(client->unsent);
 	assert_int_equal(peal_client_close(client), 0);
 	run_until(&served.closed_count, 1);
 	close_reactor();
