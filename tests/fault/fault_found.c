@@ -52,10 +52,11 @@ static int receive_in_loop(struct peal_message *answer, bool *ret_has_waited)
 
 	*ret_has_waited = false;
 	while ((error = peal_client_recv(client, 0, answer)) == -EAGAIN) {
-		*ret_has_waited = true;
-		if (peal_client_prepare(client) == 0 &&
-		    poll(&ready, 1, (int)(SOON_NS / SCENE_MS)) != 1)
-			return -ETIME;
+		if (peal_client_prepare(client) == 0) {
+			*ret_has_waited = true;
+			if (poll(&ready, 1, (int)(SOON_NS / SCENE_MS)) != 1)
+				return -ETIME;
+		}
 		peal_client_dispatch(client);
 	}
 	return error;
