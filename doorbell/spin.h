@@ -187,6 +187,17 @@ struct peal__spin_limit {
 	bool has_found;       /* work before, with this limit */
 };
 
+/* Is the time over? Settles the deadline, if that was not done before. */
+static inline bool peal__spin_is_over(struct peal__spin_limit *limit,
+                                      uint64_t now_ns)
+{
+	if (limit->deadline_ns == 0)
+		limit->deadline_ns = limit->timeout_ns >= PEAL__NEVER - now_ns
+		                             ? PEAL__NEVER
+		                             : now_ns + limit->timeout_ns;
+	return limit->deadline_ns <= now_ns;
+}
+
 /*
  * Wait for work, a change of the bell, or the limit; also returns
  * PEAL__SPIN_WOKEN after the longest single sleep. The caller has taken its
@@ -213,11 +224,7 @@ peal__spin_wait(struct peal__spin *spin, struct peal_sleeper *sleeper,
 		return result;
 	}
 	now_ns = peal__clock_ns();
-	if (limit->deadline_ns == 0)
-		limit->deadline_ns = limit->timeout_ns >= PEAL__NEVER - now_ns
-		                             ? PEAL__NEVER
-		                             : now_ns + limit->timeout_ns;
-	if (limit->deadline_ns <= now_ns)
+	if (peal__spin_is_over(limit, now_ns))
 		return -ETIMEDOUT;
 	/* After the deadline: a bell that never rests must not hold us here. */
 	if (result != -ETIMEDOUT)

@@ -330,11 +330,10 @@ static int look_at_limit(struct peal_client *client,
 {
 	if (peal__client_take_wake(client))
 		return -ECANCELED;
-	if (limit->timeout_ns == PEAL_FOREVER)
-		return 0;
-	if (limit->deadline_ns == 0)
-		limit->deadline_ns = peal__deadline_after(limit->timeout_ns);
-	return peal__clock_ns() >= limit->deadline_ns ? -ETIMEDOUT : 0;
+	return limit->timeout_ns != PEAL_FOREVER &&
+	                       peal__spin_is_over(limit, peal__clock_ns())
+	               ? -ETIMEDOUT
+	               : 0;
 }
 
 int peal__client_await(struct peal_client *client, struct peal__waiter *waiter,
@@ -349,10 +348,11 @@ int peal__client_await(struct peal_client *client, struct peal__waiter *waiter,
 			if (PEAL_UNLIKELY(waiter->is_done))
 				return finish_call(client, waiter, ret_answer);
 			taken = peal__client_take(client, waiter, ret_answer);
-			if (taken == 1 && !waiter->is_done)
+			/* What a wait has said before stays said. */
+			if (taken == 1 && error == 0 && !waiter->is_done)
 				error = look_at_limit(client, limit);
-		} while (taken == 1 && error == 0);
-		if (error < 0 && taken == 1)
+		} while (taken == 1 && (error == 0 || waiter->is_done));
+		if (taken == 1)
 			return error;
 		if (taken == 0 || taken == -ENOMEM)
 			return taken;
@@ -395,19 +395,22 @@ static bool open_lost(struct peal_client *client,
 	return true;
 }
 
-/* One of many was taken that are not for the caller: may recv go on? Who does not
- * want to wait has a ring of them at most, which end at @end. */
+/* One of many was taken that are not for the caller: may recv go on? Not if a
+ * wait has @waited for something else; and who does not want to wait has a ring of
+ * them at most, which end at @end. */
 static int go_on(struct peal_client *client, struct peal__spin_limit *limit,
-                 uint64_t end)
+                 int waited, uint64_t end)
 {
+	if (waited < 0)
+		return waited;
 	if (limit->timeout_ns != 0)
 		return look_at_limit(client, limit);
 	return (int64_t)(client->rx.head - end) < 0 ? 0 : -EAGAIN;
 }
 
-/* 0, or -EAGAIN: nothing is there now; or the time is over. */
+/* 0, or -EAGAIN: nothing is there now; or what go_on() says. */
 static int look_for_any(struct peal_client *client,
-                        struct peal__spin_limit *limit,
+                        struct peal__spin_limit *limit, int waited,
                         struct peal_message *ret_answer)
 {
 	uint64_t end = client->rx.head + client->rx.capacity_bytes;
@@ -419,7 +422,7 @@ static int look_for_any(struct peal_client *client,
 			return 0;
 		error = peal__client_take(client, NULL, ret_answer);
 		if (error == 1)
-			stop = go_on(client, limit, end);
+			stop = go_on(client, limit, waited, end);
 	} while (error == 1 && stop == 0);
 	if (error == 1)
 		return stop;
@@ -453,7 +456,7 @@ int peal_client_recv(struct peal_client *client, uint64_t timeout_ns,
 		return -ESTALE;
 	peal__client_drop_view(client);
 	for (;;) {
-		error = look_for_any(client, &limit, ret_answer);
+		error = look_for_any(client, &limit, waited, ret_answer);
 		if (error != -EAGAIN)
 			return error;
 		if (producer->lost != 0) {
