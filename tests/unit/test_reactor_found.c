@@ -141,6 +141,35 @@ static void client_that_reads_slowly_is_not_one_that_does_not_read(void **state)
 	close_reactor();
 }
 
+/* Of every two the first one finds no room, and the second one would. */
+static void what_fits_does_not_overtake_what_waits_for_room(void **state)
+{
+	struct peal_reactor_options options = usual_options();
+	struct peal_message message;
+	struct peal__frame_parts parts;
+	unsigned char text[1000] = "";
+	struct raw_client raw;
+
+	(void)state;
+	open_reactor(&options);
+	connect_raw(&raw, 0);
+	for (int i = 0; i < 100; i++) {
+		text[0] = (unsigned char)i;
+		assert_int_equal(peal_reactor_push(served.reactor,
+		                                   served.opened, text,
+		                                   i % 2 == 0 ? sizeof(text)
+		                                              : 1),
+		                 0);
+	}
+	for (int i = 0; i < 100; i++) {
+		assert_int_equal(raw_hear(&raw, &message, &parts), 0);
+		assert_int_equal(*(const unsigned char *)message.data, i);
+		run();
+	}
+	leave(&raw);
+	close_reactor();
+}
+
 static void turn_that_served_something_did_not_time_out(void **state)
 {
 	struct peal_reactor_options options = usual_options();
@@ -471,6 +500,7 @@ int main(void)
 		TEST(client_that_reads_slowly_is_not_one_that_does_not_read),
 		TEST(client_that_is_sent_away_as_it_comes_goes_at_once),
 		TEST(call_to_a_client_that_comes_expires_in_time),
+		TEST(what_fits_does_not_overtake_what_waits_for_room),
 		TEST(turn_that_served_something_did_not_time_out),
 		TEST(turn_that_a_timer_of_the_reactors_ended_did_not_time_out),
 		TEST(threads_name_themselves_and_leave_proc_alone),
