@@ -155,11 +155,10 @@ static void what_fits_does_not_overtake_what_waits_for_room(void **state)
 	connect_raw(&raw, 0);
 	for (int i = 0; i < 100; i++) {
 		text[0] = (unsigned char)i;
-		assert_int_equal(peal_reactor_push(served.reactor,
-		                                   served.opened, text,
-		                                   i % 2 == 0 ? sizeof(text)
-		                                              : 1),
-		                 0);
+		assert_int_equal(
+			peal_reactor_push(served.reactor, served.opened, text,
+		                          i % 2 == 0 ? sizeof(text) : 1),
+			0);
 	}
 	for (int i = 0; i < 100; i++) {
 		assert_int_equal(raw_hear(&raw, &message, &parts), 0);

@@ -18,9 +18,8 @@ static struct {
 
 static void push(void)
 {
-	assert_int_equal(peal_reactor_push(served.reactor, served.opened,
-	                                   "news", 4),
-	                 0);
+	assert_int_equal(
+		peal_reactor_push(served.reactor, served.opened, "news", 4), 0);
 	run();
 }
 
@@ -56,8 +55,8 @@ static void connect_one(void)
 	open_reactor(&options);
 	wish.name = "served";
 	wish.on_push = on_push;
-	assert_int_equal(
-		peal_client_connect(&wish, PATIENCE_NS, &scene.client), 0);
+	assert_int_equal(peal_client_connect(&wish, PATIENCE_NS, &scene.client),
+	                 0);
 	run_until(&served.opened_count, 1);
 	peal__hook = disturb;
 }
@@ -78,9 +77,8 @@ static void recv_is_woken_though_a_push_comes(void **state)
 
 	(void)state;
 	connect_one();
-	assert_int_equal(
-		peal_client_recv(scene.client, PATIENCE_NS, &message),
-		-ECANCELED);
+	assert_int_equal(peal_client_recv(scene.client, PATIENCE_NS, &message),
+	                 -ECANCELED);
 	leave_it();
 }
 
