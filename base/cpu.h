@@ -56,7 +56,8 @@ int peal__cpu_current(void);
 
 /*
  * Move this thread off processor @cpu, to another one that it may use; what it
- * may use is afterwards as before. The kernel chooses. 0, or -EINVAL (it may use
+ * may use is afterwards as before, and counts as set: it does not grow with a
+ * cpuset any more. The kernel chooses. 0, or -EINVAL (it may use
  * no other one), or what sched_setaffinity(2) says. errno stays.
  */
 int peal__cpu_leave(int cpu);

@@ -361,69 +361,62 @@ static const struct bench_row call_rows[] = {
 
 /* crowd ------------------------------------------------------------------- */
 
-#define CROWD(count, loose)                                              \
+#define CROWD(count, loose, aside)                                       \
 	{                                                                \
 		.payload_bytes = 64, .ring_bytes = 1 << 16,              \
 		.spin_mode = PEAL_SPIN_ADAPTIVE, .crowd_count = (count), \
-		.is_loose = (loose),                                     \
-	}
-
-#define CROWD_ASIDE(count)                                               \
-	{                                                                \
-		.payload_bytes = 64, .ring_bytes = 1 << 16,              \
-		.spin_mode = PEAL_SPIN_ADAPTIVE, .crowd_count = (count), \
-		.is_loose = true, .steps_aside = true                    \
+		.is_loose = (loose), .steps_aside = (aside)              \
 	}
 
 static const struct bench_row crowd_rows[] = {
 	{
 		.what = "8 clients on one processor",
 		.measure = bench_crowd,
-		.work = CROWD(8, false),
+		.work = CROWD(8, false, false),
 		.unit = BENCH_MESSAGES,
 		.needs_two_cpus = true,
-		.limits = {{"one client there", bench_crowd, CROWD(1, false),
-                            0.9, 0.9}},
+		.limits = {{"one client there", bench_crowd,
+                            CROWD(1, false, false), 0.9, 0.9}},
 	},
 	{
 		.what = "8 clients wherever they are put",
 		.measure = bench_crowd,
-		.work = CROWD(8, true),
+		.work = CROWD(8, true, false),
 		.unit = BENCH_MESSAGES,
 		.needs_two_cpus = true,
 		.goal_near = 3e6,
 		.goal_far = 1e6,
-		.limits = {{"one client there", bench_crowd, CROWD(1, true), 0,
-                            0}},
+		.limits = {{"one client there", bench_crowd,
+                            CROWD(1, true, false), 0, 0}},
 	},
 	{
 		.what = "8 clients that step aside",
 		.measure = bench_crowd,
-		.work = CROWD_ASIDE(8),
+		.work = CROWD(8, true, true),
 		.unit = BENCH_MESSAGES,
 		.needs_two_cpus = true,
 		.goal_near = 3e6,
 		.goal_far = 1e6,
-		.limits = {{"one client there", bench_crowd, CROWD(1, true), 0,
-                            0}},
+		.limits = {{"one client there", bench_crowd,
+                            CROWD(1, true, false), 0, 0}},
 	},
 	{
 		.what = "2 clients wherever they are put",
 		.measure = bench_crowd,
-		.work = CROWD(2, true),
+		.work = CROWD(2, true, false),
 		.unit = BENCH_MESSAGES,
 		.needs_two_cpus = true,
-		.limits = {{"one client there", bench_crowd, CROWD(1, true), 0,
-                            0}},
+		.limits = {{"one client there", bench_crowd,
+                            CROWD(1, true, false), 0, 0}},
 	},
 	{
 		.what = "2 clients that step aside",
 		.measure = bench_crowd,
-		.work = CROWD_ASIDE(2),
+		.work = CROWD(2, true, true),
 		.unit = BENCH_MESSAGES,
 		.needs_two_cpus = true,
-		.limits = {{"one client there", bench_crowd, CROWD(1, true), 0,
-                            0}},
+		.limits = {{"one client there", bench_crowd,
+                            CROWD(1, true, false), 0, 0}},
 	},
 };
 

@@ -11,6 +11,7 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
+#include "base/event.h"
 #include "base/failure.h"
 #include "base/hooks.h"
 #include "base/read.h"
@@ -152,14 +153,6 @@ static void accept_some(struct peal__admission *admission)
 	}
 }
 
-static void drain_eventfd(int fd)
-{
-	uint64_t count;
-
-	if (fd >= 0 && read(fd, &count, sizeof(count)) < 0)
-		return; /* somebody else was quicker, or nobody wrote */
-}
-
 /* Slots that the consumer has let go of: their seats become empty. */
 static void reap(struct peal__admission *admission)
 {
@@ -237,14 +230,14 @@ static void handle(struct peal__admission *admission,
 		accept_some(admission);
 		return;
 	case PEAL__EVENT_WAKE:
-		drain_eventfd(admission->wake.fd);
+		peal__event_clear(admission->wake.fd);
 		reap(admission);
 		return;
 	case PEAL__EVENT_NOTIFY:
-		drain_eventfd(admission->consumer->notify_fd);
+		peal__event_clear(admission->consumer->notify_fd);
 		return;
 	case PEAL__EVENT_TIMER:
-		drain_eventfd(admission->timer.fd);
+		peal__event_clear(admission->timer.fd);
 		return;
 	case PEAL__EVENT_STOP:
 		stop_owner(admission);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
 #include <poll.h>
-#include <unistd.h>
 
+#include "base/event.h"
 #include "base/hooks.h"
 #include "base/read.h"
 #include "mpsc/producer.h"
@@ -43,13 +43,11 @@ static int sleep_in_poll(const struct peal_producer *producer,
 	};
 	int saved_errno = errno;
 	int count = poll(poll_fds, 2, peal__deadline_to_poll_ms(deadline_ns));
-	uint64_t wakes;
 
 	/* Or no later sleep would be one. What it tells of was stored before it
 	 * was written: the owner finds that. */
-	if (count > 0 && poll_fds[1].revents != 0 &&
-	    read(poll_fds[1].fd, &wakes, sizeof(wakes)) < 0)
-		count = 1; /* somebody else has read it */
+	if (count > 0 && poll_fds[1].revents != 0)
+		peal__event_clear(poll_fds[1].fd);
 	errno = saved_errno;
 	return count != 0 ? 0 : -ETIMEDOUT;
 }

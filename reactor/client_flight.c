@@ -19,14 +19,21 @@ static size_t after(const struct peal__flight *flight, size_t place)
 	return (place + 1) & (flight->capacity - 1);
 }
 
+/* The place of @id, or one that is free. There are free ones. */
+static size_t place_of(const struct peal__flight *flight, uint64_t id)
+{
+	size_t place = home_of(flight, id);
+
+	while (flight->entries[place].id != 0 &&
+	       flight->entries[place].id != id)
+		place = after(flight, place);
+	return place;
+}
+
 static void put(struct peal__flight *flight,
                 const struct peal__flight_entry *entry)
 {
-	size_t place = home_of(flight, entry->id);
-
-	while (flight->entries[place].id != 0)
-		place = after(flight, place);
-	flight->entries[place] = *entry;
+	flight->entries[place_of(flight, entry->id)] = *entry;
 }
 
 int peal__flight_grow(struct peal__flight *flight, size_t count)
@@ -85,17 +92,6 @@ static void remove_at(struct peal__flight *flight, size_t place)
 		place = from;
 	}
 	flight->entries[place] = (struct peal__flight_entry){0};
-}
-
-/* The place of @id, or one that is free. There are free ones. */
-static size_t place_of(const struct peal__flight *flight, uint64_t id)
-{
-	size_t place = home_of(flight, id);
-
-	while (flight->entries[place].id != 0 &&
-	       flight->entries[place].id != id)
-		place = after(flight, place);
-	return place;
 }
 
 enum peal__flight_state peal__flight_take(struct peal__flight *flight,

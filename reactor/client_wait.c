@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
-#include <unistd.h>
 
 #include "base/cpu.h"
+#include "base/event.h"
 #include "base/hooks.h"
 #include "base/read.h"
 #include "reactor/client.h"
@@ -98,10 +98,10 @@ int peal__client_interrupt(void *object)
 	    is_awaited(client))
 		return -EAGAIN;
 	/* A handler on the server's own thread: nobody else makes room. */
-	if (PEAL_UNLIKELY(peal__reactor_would_wait(
-		    client->producer->connection.self)))
-		return -EDEADLK;
-	return 0;
+	return PEAL_UNLIKELY(peal__reactor_may_wait(
+				     client->producer->connection.self) < 0)
+	               ? -EDEADLK
+	               : 0;
 }
 
 static void settle(void *object)
@@ -122,12 +122,8 @@ static int sleep_for_answers(void *object, uint64_t deadline_ns)
 /* Take what lies on the descriptors that woke us. */
 static void read_fds(struct peal_client *client)
 {
-	uint64_t count;
-	int saved_errno = errno;
-
 	peal__producer_hear(client->producer);
-	if (read(client->wake_event.fd, &count, sizeof(count)) < 0)
-		errno = saved_errno; /* EAGAIN: it was not that */
+	peal__event_clear(client->wake_event.fd);
 }
 
 /* The server has no time for us now, and others need our processor. */
@@ -178,14 +174,14 @@ int peal__client_wait(struct peal_client *client,
 		.peer_cpu = &producer->connection.arm_page->cpu,
 		.is_calm = is_to_yield(client),
 	};
-	int result;
+	int result = peal__reactor_may_wait(producer->connection.self);
 
 	/* A handler on the server's own thread: nobody else would answer. */
-	if (PEAL_UNLIKELY(peal__reactor_would_wait(producer->connection.self)))
-		return -EDEADLK;
+	if (PEAL_UNLIKELY(result < 0))
+		return result;
 	/* A handler's connection may be so young that its server's door, which
 	 * another thread keeps, does not know it yet: ask again soon. */
-	limit->net_ns = client->unsent == NULL && !peal__reactor_is_passing()
+	limit->net_ns = client->unsent == NULL && result == 0
 	                        ? PEAL__PRODUCER_NET_NS
 	                        : LANE_RETRY_NS;
 	result = peal__spin_wait(&client->spin, &client->sleeper, &look, limit);

@@ -187,7 +187,7 @@ int peal_reactor_close(struct peal_reactor *reactor)
 	if (reactor == NULL)
 		return 0;
 	if (!peal__consumer_was_forked(reactor->consumer)) {
-		if (peal__reactor_is_in_handler(reactor) || reactor->is_in_pass)
+		if (peal__reactor_is_calling_us(reactor))
 			return -EDEADLK;
 		peal__reactor_begin_pass(reactor);
 		/* Relaxed: a post that posts itself again does so here. */

@@ -9,7 +9,7 @@
  *	take.c      a request out of its ring, and where its handler runs
  *	answer.c    answers back into the rings, in order
  *	call.c      pushes, and calls of the server's own
- *	show.c	what shmctl tells of it
+ *	show.c      what shmctl tells of it
  *	completions.c, workers.c
  *
  *	  pass:  look at the bell
@@ -151,13 +151,12 @@ void peal__reactor_end_pass(struct peal_reactor *reactor);
 void peal__reactor_begin_handler(struct peal__handling *mark,
                                  const struct peal_reactor *reactor);
 void peal__reactor_end_handler(const struct peal__handling *mark);
-bool peal__reactor_is_in_handler(const struct peal_reactor *reactor);
-/* Would this thread, waiting for an answer to @client, wait for itself? It runs a
- * handler or a callback of the reactor that @client is connected to. */
-bool peal__reactor_would_wait(struct peal_peer client);
-
-/* Does a handler or callback of some reactor call us? */
-bool peal__reactor_is_passing(void);
+/* Are we in a handler or a callback of @reactor? Asked by its thread, or by one that
+ * runs its handlers; and by who takes it for his own, whom the answer stops too. */
+bool peal__reactor_is_calling_us(const struct peal_reactor *reactor);
+/* May this thread wait for an answer to @client? 0; 1 in a callback or a handler
+ * that another reactor runs on its own thread; -EDEADLK when @client's does. */
+int peal__reactor_may_wait(struct peal_peer client);
 
 /* run.c */
 void peal__reactor_ring(struct peal_reactor *reactor);

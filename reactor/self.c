@@ -48,13 +48,13 @@ void peal__reactor_end_handler(const struct peal__handling *mark)
 	handling = mark->outer;
 }
 
-bool peal__reactor_is_in_handler(const struct peal_reactor *reactor)
+bool peal__reactor_is_calling_us(const struct peal_reactor *reactor)
 {
 	const struct peal__handling *mark = handling;
 
 	while (mark != NULL && mark->reactor != reactor)
 		mark = mark->outer;
-	return mark != NULL;
+	return mark != NULL || reactor->is_in_pass;
 }
 
 /* Is @client, which is of this process, one of this consumer's? Also when it has
@@ -75,17 +75,12 @@ static bool has_seated(const struct peal_consumer *consumer,
 	       slot->info.pid == getpid();
 }
 
-bool peal__reactor_would_wait(struct peal_peer client)
+int peal__reactor_may_wait(struct peal_peer client)
 {
 	for (struct peal_reactor *reactor = passing; reactor != NULL;
 	     reactor = reactor->outer)
 		if (has_seated(reactor->consumer, client))
-			return true;
-	return false;
-}
-
-bool peal__reactor_is_passing(void)
-{
+			return -EDEADLK;
 	return passing != NULL;
 }
 
@@ -115,8 +110,8 @@ int peal__reactor_enter(struct peal_reactor *reactor)
 	if (reactor->consumer->hot.is_broken ||
 	    peal__consumer_was_forked(reactor->consumer))
 		return -ESTALE;
-	/* A handler or a callback: it would wait for itself. */
-	if (peal__reactor_is_in_handler(reactor) || reactor->is_in_pass)
+	/* It would wait for itself. */
+	if (peal__reactor_is_calling_us(reactor))
 		return -EDEADLK;
 	if (!peal__reactor_is_mine(reactor))
 		/* Relaxed: see peal__reactor_is_mine(). */

@@ -82,7 +82,9 @@ struct peal_client_options {
 	/* 1: a thread that the kernel wakes on the server's own processor time
 	 * and again, where the two can only take turns, moves to another one
 	 * that it may use. To do so it narrows its affinity and puts it back,
-	 * within microseconds, and at most once in a millisecond. */
+	 * within microseconds, and at most once in a millisecond; from then on
+	 * that counts as set, so that a cpuset which grows later does not widen
+	 * it. */
 	uint32_t step_aside;
 	struct peal_failure *ret_failure; /* or NULL */
 };

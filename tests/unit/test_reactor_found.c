@@ -145,7 +145,7 @@ static void client_that_reads_slowly_is_not_one_that_does_not_read(void **state)
 static void what_fits_does_not_overtake_what_waits_for_room(void **state)
 {
 	struct peal_reactor_options options = usual_options();
-	struct peal_message message;
+	struct peal_message message = {0};
 	struct peal__frame_parts parts;
 	unsigned char text[1000] = "";
 	struct raw_client raw;
