@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -24,7 +25,7 @@ from tap import Tap  # noqa: E402  pylint: disable=wrong-import-position
 
 MESSAGES = 1000000
 TIMEOUT_S = 100
-TRIES = 5
+PATIENCE_S = 40
 BEGIN, END = '"peal: begin"', '"peal: end"'
 # A call that another thread's interrupts is written down in two parts; what
 # counts is the one at which it is made.
@@ -89,10 +90,12 @@ def count_calls(lines):
 def check(tap, program, work, count):
     """
     One way of exchanging messages. A side that the scheduler keeps from running
-    for long is not awake, and the other one asks after it: so one run out of a
-    few has to be silent.
+    for long is not awake, and the other one asks after it: so one run out of
+    many has to be silent, which on an idle machine is the first.
     """
-    for _ in range(TRIES):
+    end = time.monotonic() + PATIENCE_S
+    total = None
+    while total is None or (total > 0 and time.monotonic() < end):
         with tempfile.TemporaryDirectory(prefix='peal-') as directory:
             lines = trace(program, work, count, directory)
         calls = count_calls(lines)
@@ -103,8 +106,6 @@ def check(tap, program, work, count):
         for pid, counter in calls.items():
             for call, times in counter.most_common():
                 print(f'# {pid} {call}: {times}')
-        if total == 0:
-            break
     tap.line(total == 0, f'{count} messages by {work} without one system call')
 
 
