@@ -36,6 +36,7 @@
 #define SCENE_S UINT64_C(1000000000)
 #define SCENE_CHILD_MAX 1024
 #define SCENE_TIMED_OUT (-2) /* of scene_wait() */
+#define SCENE_WHY_BYTES 150
 
 #define SCENE_IS_SANITIZED false
 #if defined(__SANITIZE_ADDRESS__)
@@ -312,6 +313,31 @@ static inline int scene_group_teardown(void **state)
 	return 0;
 }
 
+#define SCENE_TEST(test) cmocka_unit_test_teardown(test, scene_teardown)
+
+#define SCENE_TEST_OF_MODE(test, name, mode)                                \
+	{                                                                   \
+		name, test, NULL, scene_teardown, (void *)(uintptr_t)(mode) \
+	}
+
+/* The same test in either mode of waiting, which is its state. */
+#define SCENE_TESTS_OF_MODES(test)                                         \
+	SCENE_TEST_OF_MODE(test, #test "_in_futex_mode", PEAL_WAIT_FUTEX), \
+		SCENE_TEST_OF_MODE(test, #test "_in_fd_mode", PEAL_WAIT_FD)
+
+static inline uint32_t scene_mode(void **state)
+{
+	return (uint32_t)(uintptr_t)*state;
+}
+
+/* Between two tests that start everybody anew, in a directory of their own. */
+static inline void scene_begin_again(void)
+{
+	scene_kill_all();
+	scene_leave();
+	assert_int_equal(scene_enter(), 0);
+}
+
 /* What a process holds. The mappings of a sanitizer come and go. */
 struct scene_held {
 	uint32_t fds, maps, threads;
@@ -371,6 +397,26 @@ static inline struct scene_held scene_held_by(pid_t pid)
 static inline struct scene_held scene_held(void)
 {
 	return scene_held_by(getpid());
+}
+
+/*
+ * Do we hold what we held when *@first was noted, which the first call does?
+ * Or @ret_why not. Memory comes and goes.
+ */
+static inline bool scene_holds_the_same(struct scene_held *first,
+                                        char ret_why[SCENE_WHY_BYTES])
+{
+	struct scene_held held = scene_held();
+
+	if (first->fds == 0)
+		*first = held;
+	snprintf(ret_why, SCENE_WHY_BYTES,
+	         "%u descriptors instead of %u, %u mappings (%u), %u threads "
+	         "(%u)",
+	         held.fds, first->fds, held.maps, first->maps, held.threads,
+	         first->threads);
+	return held.fds == first->fds && held.maps == first->maps &&
+	       held.threads == first->threads;
 }
 
 /* messages --------------------------------------------------------------- */

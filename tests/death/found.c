@@ -287,8 +287,6 @@ static void busy_consumer_rings_one_that_fell_asleep_meanwhile(void **state)
 	peal_consumer_close(consumer);
 }
 
-#define TEST(name) cmocka_unit_test_teardown(name, scene_teardown)
-
 static int setup(void **state)
 {
 	board = scene_board(sizeof(*board));
@@ -298,11 +296,11 @@ static int setup(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(waiting_consumer_survives_the_producer_it_watched),
-		TEST(server_is_complete_when_it_can_be_reached),
-		TEST(handshake_is_not_late_because_the_server_was),
-		TEST(busy_consumer_in_fd_mode_still_admits),
-		TEST(busy_consumer_rings_one_that_fell_asleep_meanwhile),
+		SCENE_TEST(waiting_consumer_survives_the_producer_it_watched),
+		SCENE_TEST(server_is_complete_when_it_can_be_reached),
+		SCENE_TEST(handshake_is_not_late_because_the_server_was),
+		SCENE_TEST(busy_consumer_in_fd_mode_still_admits),
+		SCENE_TEST(busy_consumer_rings_one_that_fell_asleep_meanwhile),
 	};
 
 	return cmocka_run_group_tests(tests, setup, scene_group_teardown) != 0;

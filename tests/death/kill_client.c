@@ -488,13 +488,9 @@ static void killed_clients_of_a_server_in_fd_mode(void **state)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_teardown(
-			killed_clients_of_handlers_on_the_reactor,
-			scene_teardown),
-		cmocka_unit_test_teardown(killed_clients_of_handlers_on_workers,
-	                                  scene_teardown),
-		cmocka_unit_test_teardown(killed_clients_of_a_server_in_fd_mode,
-	                                  scene_teardown),
+		SCENE_TEST(killed_clients_of_handlers_on_the_reactor),
+		SCENE_TEST(killed_clients_of_handlers_on_workers),
+		SCENE_TEST(killed_clients_of_a_server_in_fd_mode),
 	};
 
 	if (scene_is_full(argc, argv))

@@ -375,11 +375,8 @@ static void only_what_was_not_released_is_counted_as_lost(void **state)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_teardown(
-			producers_learn_of_the_death_and_go_on, scene_teardown),
-		cmocka_unit_test_teardown(
-			only_what_was_not_released_is_counted_as_lost,
-			scene_teardown),
+		SCENE_TEST(producers_learn_of_the_death_and_go_on),
+		SCENE_TEST(only_what_was_not_released_is_counted_as_lost),
 	};
 
 	if (scene_is_full(argc, argv))

@@ -458,9 +458,7 @@ static void and_leave_nothing_behind(void **state)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_teardown(
-			killed_producers_lose_nothing_that_they_published,
-			scene_teardown),
+		SCENE_TEST(killed_producers_lose_nothing_that_they_published),
 		cmocka_unit_test(and_leave_nothing_behind),
 	};
 

@@ -476,11 +476,8 @@ static void who_waits_hears_of_the_death_soon(void **state)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_teardown(
-			requests_under_a_killed_server_end_once,
-			scene_teardown),
-		cmocka_unit_test_teardown(who_waits_hears_of_the_death_soon,
-	                                  scene_teardown),
+		SCENE_TEST(requests_under_a_killed_server_end_once),
+		SCENE_TEST(who_waits_hears_of_the_death_soon),
 	};
 
 	if (scene_is_full(argc, argv))

@@ -381,15 +381,13 @@ static int setup(void **state)
 	return board != NULL ? scene_group_setup(state) : -1;
 }
 
-#define TEST(name) cmocka_unit_test_teardown(name, scene_teardown)
-
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(stopped_producer_stalls_nobody_else),
-		TEST(stopped_producer_publishes_its_claims_later),
-		TEST(consumer_closes_while_a_producer_is_stopped),
-		TEST(stopped_consumer_lets_no_call_hang),
+		SCENE_TEST(stopped_producer_stalls_nobody_else),
+		SCENE_TEST(stopped_producer_publishes_its_claims_later),
+		SCENE_TEST(consumer_closes_while_a_producer_is_stopped),
+		SCENE_TEST(stopped_consumer_lets_no_call_hang),
 	};
 
 	if (scene_is_full(argc, argv))

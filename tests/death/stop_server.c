@@ -399,19 +399,12 @@ static void drain_ends_at_its_bound(void **state)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_teardown(
-			sigterm_under_load_answers_all_that_was_begun,
-			scene_teardown),
-		cmocka_unit_test_teardown(sigterm_wakes_a_server_that_sleeps,
-	                                  scene_teardown),
-		cmocka_unit_test_teardown(sigterm_lets_a_handler_end,
-	                                  scene_teardown),
-		cmocka_unit_test_teardown(sigterm_twice_is_sigterm_once,
-	                                  scene_teardown),
-		cmocka_unit_test_teardown(drain_ends_with_the_last_answer,
-	                                  scene_teardown),
-		cmocka_unit_test_teardown(drain_ends_at_its_bound,
-	                                  scene_teardown),
+		SCENE_TEST(sigterm_under_load_answers_all_that_was_begun),
+		SCENE_TEST(sigterm_wakes_a_server_that_sleeps),
+		SCENE_TEST(sigterm_lets_a_handler_end),
+		SCENE_TEST(sigterm_twice_is_sigterm_once),
+		SCENE_TEST(drain_ends_with_the_last_answer),
+		SCENE_TEST(drain_ends_at_its_bound),
 	};
 
 	if (scene_is_full(argc, argv))

@@ -401,9 +401,7 @@ int main(int argc, char **argv)
 {
 	static const uint32_t modes[] = {PEAL_WAIT_FUTEX, PEAL_WAIT_FD};
 	const struct CMUnitTest waits[] = {
-		cmocka_unit_test_teardown(
-			wait_ends_in_time_under_a_flood_of_wakes,
-			scene_teardown),
+		SCENE_TEST(wait_ends_in_time_under_a_flood_of_wakes),
 	};
 	const struct CMUnitTest tests[] = {
 		TEST(wrong_hello_is_refused_with_a_sentence),
