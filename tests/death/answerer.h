@@ -25,7 +25,8 @@
 
 struct board {
 	uint64_t is_open, is_connected, stop;
-	uint64_t life, attempted, begun_count; /* requests of this life */
+	uint64_t life;
+	uint64_t attempted, begun_count; /* requests; it says how many */
 	uint64_t cancelled_count;
 	uint64_t hold;      /* the victim's requests are not answered for now */
 	uint64_t send_away; /* after the answer; then it is 0 again */
@@ -133,13 +134,12 @@ static void serve(struct peal_request *request, void *arg)
 }
 
 /* Is the other one left alone, and everything of the dead one gone? Or why not. */
-static bool is_alone(struct peal_reactor *reactor, char why[150])
+static bool is_alone(struct peal_reactor *reactor, char why[SCENE_WHY_BYTES])
 {
 	const struct peal_consumer *consumer = reactor->consumer;
 	struct peal_reactor_stats *stats = &board->stats;
 	uint32_t free_count = 0;
 	uint64_t use_count = 0;
-	struct scene_held held;
 
 	for (uint32_t i = 0; i < SLOT_MAX; i++) {
 		free_count += scene_get(&consumer->slots[i].state) ==
@@ -148,25 +148,16 @@ static bool is_alone(struct peal_reactor *reactor, char why[150])
 	}
 	if (peal_reactor_stats(reactor, stats) < 0)
 		return false;
-	snprintf(why, 150, "%u of %u slots are free, %llu requests run",
-	         free_count, SLOT_MAX - 1,
-	         (unsigned long long)stats->running_count);
+	snprintf(why, SCENE_WHY_BYTES,
+	         "%u of %u slots are free, %llu requests run", free_count,
+	         SLOT_MAX - 1, (unsigned long long)stats->running_count);
 	if (free_count != SLOT_MAX - 1 || stats->running_count != 0)
 		return false;
 	if (stats->received_count !=
 	    stats->answered_count + stats->failed_count + stats->dropped_count)
 		fault("a request is not accounted for");
 	board->use_count = use_count;
-	held = scene_held();
-	if (board->held.fds == 0)
-		board->held = held;
-	snprintf(why, 150,
-	         "%u descriptors instead of %u, %u mappings (%u), %u threads "
-	         "(%u)",
-	         held.fds, board->held.fds, held.maps, board->held.maps,
-	         held.threads, board->held.threads);
-	return held.fds == board->held.fds && held.maps == board->held.maps &&
-	       held.threads == board->held.threads;
+	return scene_holds_the_same(&board->held, why);
 }
 
 static int serve_all(void *arg)
@@ -174,7 +165,7 @@ static int serve_all(void *arg)
 	struct peal_reactor_options options = PEAL_REACTOR_OPTIONS_INIT;
 	struct peal_reactor *reactor;
 	uint64_t answered = 0;
-	char why[150];
+	char why[SCENE_WHY_BYTES];
 
 	(void)arg;
 	options.name = NAME;
@@ -269,6 +260,12 @@ static int call_when_asked(void *arg)
 
 /* the parent -------------------------------------------------------------- */
 
+static int open_board(void **state)
+{
+	board = scene_board(sizeof(*board));
+	return board != NULL ? scene_group_setup(state) : -1;
+}
+
 static void start_stage(uint32_t mode)
 {
 	memset(board, 0, sizeof(*board));
@@ -281,16 +278,13 @@ static void start_stage(uint32_t mode)
 
 static void end_stage(void)
 {
-	scene_kill_all();
+	scene_begin_again();
 	assert_string_equal(board->fault, "");
-	scene_leave();
-	assert_int_equal(scene_enter(), 0);
 }
 
-static void begin_life(uint64_t request_count)
+static void begin_life(void)
 {
-	board->begun_count = 0;
-	board->attempted = request_count;
+	board->begun_count = board->attempted = 0;
 	scene_put(&board->hold, 1);
 	scene_add(&board->life, 1);
 }

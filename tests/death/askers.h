@@ -14,7 +14,7 @@
 #ifndef PEAL_TESTS_DEATH_ASKERS_H
 #define PEAL_TESTS_DEATH_ASKERS_H
 
-#include "tests/scene.h"
+#include "tests/death/heir.h"
 
 #include "peal/client.h"
 
@@ -23,18 +23,15 @@
 #define PUSHER ASKER_COUNT
 #define DEPTH 4
 #define MESSAGE_BYTES 100
-#define WATCH_NS (10 * SCENE_S)
-#define FAR_ABOVE_NS (SCENE_IS_SANITIZED ? 3 * SCENE_S : SCENE_S)
 
 enum { CALLER, PIPELINER };
 
 struct board {
 	uint64_t over;
-	uint64_t hush;    /* clients: ask nothing anew for now */
-	uint64_t stop;    /* the heir: close */
-	uint64_t kill_ns; /* of steps; 0: not yet */
-	uint64_t *killed; /* where it is written: there, or in a plan */
-	uint64_t told_max_ns, told_count, push_count;
+	uint64_t hush; /* clients: ask nothing anew for now */
+	uint64_t stop; /* the heir: close */
+	uint64_t push_count;
+	struct told told; /* that a request was lost */
 	uint64_t answered[ASKER_COUNT];
 	uint64_t replied; /* by the victim's worker */
 	struct scene_held held[ASKER_COUNT];
@@ -85,17 +82,9 @@ static void note_push(const struct peal_message *push, void *arg)
 /* A request that was sent has ended so: was it in time, and for a reason? */
 static void note_loss(const struct asker *asker, int error)
 {
-	uint64_t kill_ns = scene_get(board->killed);
-	uint64_t late_ns = scene_now_ns() - kill_ns;
-
-	if (error != -ECONNRESET)
-		return;
-	if (kill_ns == 0)
+	if (error == -ECONNRESET && !told_now(&board->told))
 		fault("client %u: told of a death that did not happen",
 		      asker->number);
-	else if (late_ns > scene_get(&board->told_max_ns))
-		scene_put(&board->told_max_ns, late_ns);
-	scene_add(&board->told_count, 1);
 }
 
 static uint64_t sent_count(const struct asker *asker)
@@ -109,17 +98,10 @@ static uint64_t sent_count(const struct asker *asker)
 
 static void check_held(const struct asker *asker)
 {
-	struct scene_held held = scene_held();
-	struct scene_held *first = &board->held[asker->number];
+	char why[SCENE_WHY_BYTES];
 
-	if (first->fds == 0)
-		*first = held;
-	else if (held.fds != first->fds || held.maps != first->maps ||
-	         held.threads != first->threads)
-		fault("client %u holds %u descriptors, %u mappings, %u threads "
-		      "instead of %u, %u, %u",
-		      asker->number, held.fds, held.maps, held.threads,
-		      first->fds, first->maps, first->threads);
+	if (!scene_holds_the_same(&board->held[asker->number], why))
+		fault("client %u holds %s", asker->number, why);
 }
 
 static int check_answer(struct asker *asker, const struct peal_message *answer,
@@ -313,10 +295,15 @@ static int inherit(void *arg)
 
 /* the parent -------------------------------------------------------------- */
 
+static int open_board(void **state)
+{
+	board = scene_board(sizeof(*board));
+	return board != NULL ? scene_group_setup(state) : -1;
+}
+
 static void start_askers(void)
 {
 	memset(board, 0, sizeof(*board));
-	board->killed = &board->kill_ns;
 	for (uintptr_t i = 0; i < ASKER_COUNT; i++)
 		scene_start(ask_for_ever, (void *)i);
 }
@@ -325,6 +312,7 @@ static void start_askers(void)
 static void judge_life(int status, const char *what)
 {
 	uint64_t before[ASKER_COUNT];
+	const char *why;
 	pid_t heir;
 
 	if (status != 0 && status != CHECK_KILLED_BY + SIGKILL)
@@ -337,13 +325,11 @@ static void judge_life(int status, const char *what)
 		                 WATCH_NS))
 			fault("client %u is not answered by the heir", i);
 	scene_put(&board->stop, 1);
-	status = scene_wait(heir, WATCH_NS);
-	if (status != 0)
-		fault("the heir ended with %d", status);
-	if (strcmp(scene_names(), "") != 0)
-		fault("left behind: %s", scene_names());
-	if (board->told_max_ns > FAR_ABOVE_NS)
-		fault("told after %.0f ms", (double)board->told_max_ns / 1e6);
+	why = heir_fault(heir);
+	if (why != NULL)
+		fault("%s", why);
+	if (board->told.max_ns > FAR_ABOVE_NS)
+		fault("told after %.0f ms", (double)board->told.max_ns / 1e6);
 	if (board->fault[0] != '\0')
 		fail_msg("%s: %s", what, board->fault);
 }

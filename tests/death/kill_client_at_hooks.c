@@ -14,7 +14,6 @@
  * prepared. */
 #define PLACE_COUNT 14
 
-static struct plan *plan;
 static uint64_t passing_max = 3;
 
 /* The server sends us away after this call; the next one is told, or answered
@@ -66,7 +65,8 @@ static int live(void *arg)
 	uint64_t sequence = 1;
 
 	(void)arg;
-	places_watch(plan);
+	scene_put(&board->attempted, REQUEST_COUNT);
+	places_watch();
 	client = connect_client();
 	if (client == NULL)
 		return 1;
@@ -90,80 +90,34 @@ static int live(void *arg)
 
 /* the parent -------------------------------------------------------------- */
 
-static int run_life(const char *what)
+static int run_life(void *arg, const char *what)
 {
 	int status;
 
-	begin_life(REQUEST_COUNT);
+	begin_life();
 	scene_put(&board->hold, 0);
 	scene_put(&board->send_away, 0);
-	status = scene_wait(scene_start(live, NULL), WATCH_NS);
+	status = scene_wait(scene_start(live, arg), WATCH_NS);
 	judge_life(status, what);
 	return status;
 }
 
-static void kill_at_every_place(uint32_t mode)
+static void killed_at_every_place(void **state)
 {
-	static struct plan dry;
-	char what[100];
-	int kill_count = 0;
-
-	start_stage(mode);
-	places_plan(plan, NULL, 0);
-	assert_int_equal(run_life("a dry run"), 0);
-	dry = *plan;
-	for (uint32_t i = 0; i < dry.place_count; i++) {
-		uint64_t last = dry.places[i].passings;
-
-		print_message("  %-28s passed %llu times\n", dry.places[i].name,
-		              (unsigned long long)last);
-		if (last > passing_max)
-			last = passing_max;
-		for (uint64_t passing = 1; passing <= last; passing++) {
-			snprintf(what, sizeof(what), "killed at '%s', %llu",
-			         dry.places[i].name,
-			         (unsigned long long)passing);
-			places_plan(plan, dry.places[i].name, passing);
-			kill_count += run_life(what) != 0;
-		}
-	}
-	print_message("kill_client_at_hooks: %u places, %d kills; the others "
-	              "were answered, nothing was held\n",
-	              dry.place_count, kill_count);
-	assert_true(dry.place_count >= PLACE_COUNT);
-	assert_true(kill_count >= (int)dry.place_count);
+	places_open(NULL);
+	start_stage(scene_mode(state));
+	places_kill_at_each(run_life, NULL, PLACE_COUNT, 1, passing_max);
 	end_stage();
 }
-
-static void killed_at_every_place_of_futex_mode(void **state)
-{
-	(void)state;
-	kill_at_every_place(PEAL_WAIT_FUTEX);
-}
-
-static void killed_at_every_place_of_fd_mode(void **state)
-{
-	(void)state;
-	kill_at_every_place(PEAL_WAIT_FD);
-}
-
-static int setup(void **state)
-{
-	board = scene_board(sizeof(*board));
-	plan = scene_board(sizeof(*plan));
-	return board != NULL && plan != NULL ? scene_group_setup(state) : -1;
-}
-
-#define TEST(name) cmocka_unit_test_teardown(name, scene_teardown)
 
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(killed_at_every_place_of_futex_mode),
-		TEST(killed_at_every_place_of_fd_mode),
+		SCENE_TESTS_OF_MODES(killed_at_every_place),
 	};
 
 	if (scene_is_full(argc, argv))
 		passing_max = 50;
-	return cmocka_run_group_tests(tests, setup, scene_group_teardown) != 0;
+	return cmocka_run_group_tests(tests, open_board,
+	                              scene_group_teardown) != 0;
 }

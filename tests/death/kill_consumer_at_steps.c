@@ -9,8 +9,7 @@
 #include "tests/death/sample.h"
 #include "tests/death/senders.h"
 
-static uint64_t kill_max = 15; /* of each operation */
-static uint64_t *kill_ns;
+#define KILL_MAX 15 /* of each operation */
 
 /* what the victim does ------------------------------------------------------ */
 
@@ -46,17 +45,12 @@ static struct peal_consumer *open_and_hear(void)
 	return NULL;
 }
 
-static int begin(void)
-{
-	return steps_begin() == 0 ? 0 : fault("not traced");
-}
-
 static int open_the_name(void *arg)
 {
 	struct peal_consumer *consumer;
 
 	(void)arg;
-	if (begin() != 0)
+	if (steps_begin() != 0)
 		return 1;
 	consumer = open_consumer();
 	steps_end();
@@ -73,7 +67,7 @@ static int take_from_a_full_ring(void *arg)
 		return 1;
 	scene_put(&board->hush, HUSH_ALL);
 	scene_sleep_ns(2 * SCENE_MS); /* its ring is full by then */
-	if (begin() != 0 || take_up_to(consumer, PEEKS_MAX) != 0)
+	if (steps_begin() != 0 || take_up_to(consumer, PEEKS_MAX) != 0)
 		return 2;
 	peal_consumer_wait(consumer, 0);
 	steps_end();
@@ -92,7 +86,8 @@ static int sleep_until_rung(void *arg)
 	while (peal_consumer_wait(consumer, 2 * SCENE_MS) == 0)
 		if (take_up_to(consumer, UINT32_MAX) != 0)
 			return 2;
-	if (begin() != 0 || peal_consumer_wait(consumer, PEAL_FOREVER) != 0)
+	if (steps_begin() != 0 ||
+	    peal_consumer_wait(consumer, PEAL_FOREVER) != 0)
 		return 3;
 	steps_end();
 	return peal_consumer_close(consumer);
@@ -103,7 +98,7 @@ static int close_the_name(void *arg)
 	struct peal_consumer *consumer = open_and_hear();
 
 	(void)arg;
-	if (consumer == NULL || begin() != 0)
+	if (consumer == NULL || steps_begin() != 0)
 		return 1;
 	peal_consumer_close(consumer);
 	steps_end();
@@ -112,100 +107,52 @@ static int close_the_name(void *arg)
 
 /* the parent ---------------------------------------------------------------- */
 
-struct operation {
-	const char *name;
-	int (*live)(void *arg);
-	void (*unblock)(void);
-};
-
 static void ring_it(void)
 {
 	scene_put(&board->hush, HUSH_ALL_BUT_SLOW);
 }
 
-static bool run_to(const void *of, uint64_t target, struct steps *steps)
+static bool run_to(const struct steps_operation *operation, uint64_t target,
+                   struct steps *steps)
 {
-	const struct operation *operation = of;
-	char what[200];
 	bool was_killed;
 	pid_t victim;
 
-	scene_put(kill_ns, 0);
-	steps->kill_ns = kill_ns;
-	victim = scene_start(operation->live, NULL);
+	scene_put(&board->told.kill_ns, 0);
+	steps->kill_ns = &board->told.kill_ns;
+	victim = scene_start(operation->live, operation->arg);
 	was_killed = steps_run(victim, victim, target, steps);
 	scene_put(&board->hush, HUSH_NOBODY);
-	snprintf(what, sizeof(what), "%s, killed %s", operation->name,
-	         steps_describe(steps));
-	judge_life(scene_wait(victim, WATCH_NS), what);
+	judge_life(scene_wait(victim, WATCH_NS),
+	           steps_describe(operation->name, steps));
 	return was_killed;
 }
 
-static void kill_in_mode(uint32_t mode)
+static void killed_at_any_instruction(void **state)
 {
-	static const struct operation operations[] = {
-		{"open", open_the_name, NULL},
-		{"peek, release, tell, settle", take_from_a_full_ring, NULL},
-		{"arm, sleep, disarm", sleep_until_rung, ring_it},
-		{"close", close_the_name, NULL},
+	static const struct steps_operation operations[] = {
+		{.name = "open", .live = open_the_name},
+		{.name = "peek, release, tell, settle",
+	         .live = take_from_a_full_ring},
+		{.name = "arm, sleep, disarm",
+	         .live = sleep_until_rung,
+	         .unblock = ring_it},
+		{.name = "close", .live = close_the_name},
 	};
-	static struct steps steps;
 
-	memset(board, 0, sizeof(*board));
-	board->kill_ns = kill_ns;
-	wait_mode = mode;
-	for (uintptr_t i = 0; i < SENDER_COUNT; i++)
-		scene_start(send_for_ever, (void *)i);
-	scene_start(visit_for_ever, NULL);
-	for (size_t i = 0; i < CHECK_COUNT(operations); i++) {
-		steps.unblock = operations[i].unblock;
-		steps_try_some(operations[i].name, &operations[i], run_to,
-		               &steps, kill_max, 50);
-	}
-	scene_put(&board->over, 1);
-	print_message("told of %llu deaths and %llu closes, at most %.1f ms "
-	              "after the kill\n",
-	              (unsigned long long)board->told_count,
-	              (unsigned long long)board->shut_down_count,
-	              (double)board->told_max_ns / 1e6);
-	assert_true(board->told_count > 0);
-	scene_kill_all();
+	start_senders(scene_mode(state));
+	steps_try_all(operations, CHECK_COUNT(operations), run_to, 50);
+	end_senders();
 }
-
-static void killed_at_any_instruction_in_futex_mode(void **state)
-{
-	(void)state;
-	kill_in_mode(PEAL_WAIT_FUTEX);
-}
-
-static void killed_at_any_instruction_in_fd_mode(void **state)
-{
-	(void)state;
-	kill_in_mode(PEAL_WAIT_FD);
-}
-
-static int setup(void **state)
-{
-	board = scene_board(sizeof(*board));
-	kill_ns = scene_board(sizeof(*kill_ns));
-	return board != NULL && kill_ns != NULL ? scene_group_setup(state) : -1;
-}
-
-#define TEST(name) cmocka_unit_test_teardown(name, scene_teardown)
 
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(killed_at_any_instruction_in_futex_mode),
-		TEST(killed_at_any_instruction_in_fd_mode),
+		SCENE_TESTS_OF_MODES(killed_at_any_instruction),
 	};
-	const char *refusal = steps_refusal();
 
-	if (refusal != NULL) {
-		printf("skipped: %s\n", refusal);
+	if (!steps_prepare(KILL_MAX, argc, argv))
 		return 77;
-	}
-	if (scene_is_full(argc, argv))
-		kill_max = STEPS_NEVER;
-	return cmocka_run_group_tests(tests, setup, scene_group_teardown) != 0;
+	return cmocka_run_group_tests(tests, open_board,
+	                              scene_group_teardown) != 0;
 }

@@ -13,7 +13,6 @@
 #include "mpsc/attach.h"
 #include "peal/doorbell.h"
 
-static struct plan *plan;
 static uint64_t passing_max = 3;
 
 /* Everything a producer does, at a sleeping and at a slow consumer. */
@@ -22,7 +21,7 @@ static int live(void *arg)
 	struct peal_producer *producer;
 
 	(void)arg;
-	places_watch(plan);
+	places_watch();
 	producer = attach();
 	if (producer == NULL)
 		return 1;
@@ -106,50 +105,21 @@ static int run_life(int (*run)(void *arg), void *arg, const char *what)
 	return status;
 }
 
-static void kill_at_every_place(uint32_t mode)
+static int run_producer(void *arg, const char *what)
 {
-	static struct plan dry;
-	char what[100];
-	int kill_count = 0;
+	return run_life(live, arg, what);
+}
 
+static void killed_at_every_place(void **state)
+{
+	uint32_t mode = scene_mode(state);
+
+	places_open(NULL);
 	start_stage(mode);
-	places_plan(plan, NULL, 0);
-	assert_int_equal(run_life(live, NULL, "a dry run"), 0);
-	dry = *plan;
-	for (uint32_t i = 0; i < dry.place_count; i++) {
-		uint64_t last = dry.places[i].passings;
-
-		print_message("  %-28s passed %llu times\n", dry.places[i].name,
-		              (unsigned long long)last);
-		if (last > passing_max)
-			last = passing_max;
-		for (uint64_t passing = 1; passing <= last; passing++) {
-			snprintf(what, sizeof(what), "killed at '%s', %llu",
-			         dry.places[i].name,
-			         (unsigned long long)passing);
-			places_plan(plan, dry.places[i].name, passing);
-			kill_count += run_life(live, NULL, what) != 0;
-		}
-	}
-	print_message("kill_producer_at_hooks: %u places, %d kills; nothing "
-	              "published was lost, no wake, no slot\n",
-	              dry.place_count, kill_count);
 	/* Ringing by a byte has one step less. */
-	assert_true(dry.place_count >= (mode == PEAL_WAIT_FUTEX ? 11 : 10));
-	assert_true(kill_count >= (int)dry.place_count);
+	places_kill_at_each(run_producer, NULL,
+	                    mode == PEAL_WAIT_FUTEX ? 11 : 10, 1, passing_max);
 	end_stage();
-}
-
-static void killed_at_every_place_of_futex_mode(void **state)
-{
-	(void)state;
-	kill_at_every_place(PEAL_WAIT_FUTEX);
-}
-
-static void killed_at_every_place_of_fd_mode(void **state)
-{
-	(void)state;
-	kill_at_every_place(PEAL_WAIT_FD);
 }
 
 static void killed_between_any_two_stores_of_publish(void **state)
@@ -172,24 +142,15 @@ static void killed_between_any_two_stores_of_publish(void **state)
 	}
 }
 
-static int setup(void **state)
-{
-	board = scene_board(sizeof(*board));
-	plan = scene_board(sizeof(*plan));
-	return board != NULL && plan != NULL ? scene_group_setup(state) : -1;
-}
-
-#define TEST(name) cmocka_unit_test_teardown(name, scene_teardown)
-
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(killed_at_every_place_of_futex_mode),
-		TEST(killed_at_every_place_of_fd_mode),
-		TEST(killed_between_any_two_stores_of_publish),
+		SCENE_TESTS_OF_MODES(killed_at_every_place),
+		SCENE_TEST(killed_between_any_two_stores_of_publish),
 	};
 
 	if (scene_is_full(argc, argv))
 		passing_max = 50;
-	return cmocka_run_group_tests(tests, setup, scene_group_teardown) != 0;
+	return cmocka_run_group_tests(tests, open_board,
+	                              scene_group_teardown) != 0;
 }

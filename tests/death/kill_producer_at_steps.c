@@ -12,7 +12,7 @@
 
 #define RING_MESSAGES 9 /* of 400 bytes fill a ring of 4 KiB */
 
-static uint64_t kill_max = 70; /* of each operation */
+#define KILL_MAX 70 /* of each operation */
 
 /* what the victim does ------------------------------------------------------ */
 
@@ -30,17 +30,12 @@ static void await_sleep(const struct peal_producer *producer)
 	}
 }
 
-static int begin(void)
-{
-	return steps_begin() == 0 ? 0 : fault("not traced");
-}
-
 static int attach_and_send(void *arg)
 {
 	struct peal_producer *producer;
 
 	(void)arg;
-	if (begin() != 0)
+	if (steps_begin() != 0)
 		return 1;
 	producer = attach();
 	steps_end();
@@ -56,7 +51,7 @@ static int publish(void *arg)
 	if (producer == NULL)
 		return 1;
 	await_sleep(producer);
-	if (begin() != 0 || send_some(producer, (uintptr_t)arg, 40) != 0)
+	if (steps_begin() != 0 || send_some(producer, (uintptr_t)arg, 40) != 0)
 		return 2;
 	steps_end();
 	return peal_producer_detach(producer);
@@ -73,7 +68,7 @@ static int send_a_copy(void *arg)
 	await_sleep(producer);
 	scene_stamp_write(data, sizeof(data), (uint32_t)board->life, 1);
 	scene_put(&board->attempted, 1);
-	if (begin() != 0 ||
+	if (steps_begin() != 0 ||
 	    peal_producer_send(producer, data, sizeof(data), 0) != 0)
 		return 2;
 	steps_end();
@@ -93,7 +88,7 @@ static int wait_for_room(void *arg)
 	for (int i = 0; i < RING_MESSAGES; i++)
 		if (send_some(producer, 1, 400) != 0)
 			return 2;
-	if (begin() != 0 || send_some(producer, 1, 400) != 0)
+	if (steps_begin() != 0 || send_some(producer, 1, 400) != 0)
 		return 3;
 	steps_end();
 	return peal_producer_detach(producer);
@@ -104,7 +99,8 @@ static int send_and_detach(void *arg)
 	struct peal_producer *producer = attach();
 
 	(void)arg;
-	if (producer == NULL || send_some(producer, 2, 40) != 0 || begin() != 0)
+	if (producer == NULL || send_some(producer, 2, 40) != 0 ||
+	    steps_begin() != 0)
 		return 1;
 	peal_producer_detach(producer);
 	steps_end();
@@ -113,34 +109,25 @@ static int send_and_detach(void *arg)
 
 /* the parent ---------------------------------------------------------------- */
 
-struct operation {
-	const char *name;
-	int (*live)(void *arg);
-	uintptr_t arg;
-	bool everywhere;
-	void (*unblock)(void);
-};
-
 static void let_go(void)
 {
 	scene_put(&board->hold, 0);
 }
 
 /* One victim, killed at @target unless it is done before. */
-static bool run_to(const void *of, uint64_t target, struct steps *steps)
+static bool run_to(const struct steps_operation *operation, uint64_t target,
+                   struct steps *steps)
 {
-	const struct operation *operation = of;
 	uint64_t use_count = board->use_count;
-	char what[200];
+	const char *what;
 	bool was_killed;
 	pid_t victim;
 
 	begin_life();
-	victim = scene_start(operation->live, (void *)operation->arg);
+	victim = scene_start(operation->live, operation->arg);
 	was_killed = steps_run(victim, victim, target, steps);
 	let_go();
-	snprintf(what, sizeof(what), "%s, killed %s", operation->name,
-	         steps_describe(steps));
+	what = steps_describe(operation->name, steps);
 	judge_life(scene_wait(victim, WATCH_NS), what);
 	/* Killed early in attach it may never have had one. */
 	if (operation->live != attach_and_send && use_count != 0 &&
@@ -149,61 +136,38 @@ static bool run_to(const void *of, uint64_t target, struct steps *steps)
 	return was_killed;
 }
 
-static void kill_in_mode(uint32_t mode)
+static void killed_at_any_instruction(void **state)
 {
-	static const struct operation operations[] = {
-		{"attach", attach_and_send, 0, false, NULL},
-		{"publish and ring", publish, 1, true, NULL},
-		{"publish three and ring", publish, 3, true, NULL},
-		{"send", send_a_copy, 0, true, NULL},
-		{"wait for room", wait_for_room, 0, false, let_go},
-		{"detach", send_and_detach, 0, false, NULL},
+	static const struct steps_operation operations[] = {
+		{.name = "attach", .live = attach_and_send},
+		{.name = "publish and ring",
+	         .live = publish,
+	         .arg = (void *)1,
+	         .everywhere = true},
+		{.name = "publish three and ring",
+	         .live = publish,
+	         .arg = (void *)3,
+	         .everywhere = true},
+		{.name = "send", .live = send_a_copy, .everywhere = true},
+		{.name = "wait for room",
+	         .live = wait_for_room,
+	         .unblock = let_go},
+		{.name = "detach", .live = send_and_detach},
 	};
-	static struct steps steps;
 
-	start_stage(mode);
-	for (size_t i = 0; i < CHECK_COUNT(operations); i++) {
-		steps.everywhere = operations[i].everywhere;
-		steps.unblock = operations[i].unblock;
-		steps_try_some(operations[i].name, &operations[i], run_to,
-		               &steps, kill_max, 50);
-	}
+	start_stage(scene_mode(state));
+	steps_try_all(operations, CHECK_COUNT(operations), run_to, 50);
 	end_stage();
 }
-
-static void killed_at_any_instruction_in_futex_mode(void **state)
-{
-	(void)state;
-	kill_in_mode(PEAL_WAIT_FUTEX);
-}
-
-static void killed_at_any_instruction_in_fd_mode(void **state)
-{
-	(void)state;
-	kill_in_mode(PEAL_WAIT_FD);
-}
-
-static int setup(void **state)
-{
-	board = scene_board(sizeof(*board));
-	return board != NULL ? scene_group_setup(state) : -1;
-}
-
-#define TEST(name) cmocka_unit_test_teardown(name, scene_teardown)
 
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(killed_at_any_instruction_in_futex_mode),
-		TEST(killed_at_any_instruction_in_fd_mode),
+		SCENE_TESTS_OF_MODES(killed_at_any_instruction),
 	};
-	const char *refusal = steps_refusal();
 
-	if (refusal != NULL) {
-		printf("skipped: %s\n", refusal);
+	if (!steps_prepare(KILL_MAX, argc, argv))
 		return 77;
-	}
-	if (scene_is_full(argc, argv))
-		kill_max = STEPS_NEVER;
-	return cmocka_run_group_tests(tests, setup, scene_group_teardown) != 0;
+	return cmocka_run_group_tests(tests, open_board,
+	                              scene_group_teardown) != 0;
 }

@@ -8,7 +8,7 @@
 #include "tests/death/askers.h"
 #include "tests/death/sample.h"
 
-static uint64_t kill_max = 15; /* of each operation */
+#define KILL_MAX 15 /* of each operation */
 
 static uint64_t *stepped; /* the thread of the victim's that is stepped, or 0 */
 
@@ -159,80 +159,60 @@ static int stop_and_close(void *arg)
 
 /* the parent ---------------------------------------------------------------- */
 
-struct operation {
-	const char *name;
-	int (*live)(void *arg);
-};
-
-static bool run_to(const void *of, uint64_t target, struct steps *steps)
+static bool run_to(const struct steps_operation *operation, uint64_t target,
+                   struct steps *steps)
 {
-	const struct operation *operation = of;
-	char what[200];
 	bool was_killed = false;
 	pid_t victim;
 
 	scene_put(stepped, 0);
-	scene_put(&board->kill_ns, 0);
-	steps->kill_ns = &board->kill_ns;
-	victim = scene_start(operation->live, NULL);
+	scene_put(&board->told.kill_ns, 0);
+	steps->kill_ns = &board->told.kill_ns;
+	victim = scene_start(operation->live, operation->arg);
 	if (scene_reach(stepped, 1, WATCH_NS))
 		was_killed = steps_run(victim, (pid_t)*stepped, target, steps);
 	else
 		fault("no request has come");
 	scene_put(&board->hush, 0);
-	snprintf(what, sizeof(what), "%s, killed %s", operation->name,
-	         steps_describe(steps));
-	judge_life(scene_wait(victim, WATCH_NS), what);
+	judge_life(scene_wait(victim, WATCH_NS),
+	           steps_describe(operation->name, steps));
 	return was_killed;
 }
 
 static void killed_at_any_instruction_of_an_answer(void **state)
 {
-	static const struct operation operations[] = {
-		{"reply on the reactor's thread", reply_here},
-		{"reply on a worker", reply_on_worker},
-		{"send what a worker has replied", send_for_worker},
-		{"push to all", push_to_all},
-		{"stop and close", stop_and_close},
+	static const struct steps_operation operations[] = {
+		{.name = "reply on the reactor's thread", .live = reply_here},
+		{.name = "reply on a worker", .live = reply_on_worker},
+		{.name = "send what a worker has replied",
+	         .live = send_for_worker},
+		{.name = "push to all", .live = push_to_all},
+		{.name = "stop and close", .live = stop_and_close},
 	};
-	static struct steps steps;
 
 	(void)state;
+	stepped = scene_board(sizeof(*stepped));
+	assert_non_null(stepped);
 	start_askers();
-	for (size_t i = 0; i < CHECK_COUNT(operations); i++)
-		/* How much there is to be done in a turn differs. */
-		steps_try_some(operations[i].name, &operations[i], run_to,
-		               &steps, kill_max, 25);
+	/* How much there is to be done in a turn differs. */
+	steps_try_all(operations, CHECK_COUNT(operations), run_to, 25);
 	print_message("%llu requests were lost, once each, at most %.1f ms "
 	              "after the kill; %llu pushes\n",
-	              (unsigned long long)board->told_count,
-	              (double)board->told_max_ns / 1e6,
+	              (unsigned long long)board->told.count,
+	              (double)board->told.max_ns / 1e6,
 	              (unsigned long long)board->push_count);
-	assert_true(board->told_count > 0);
+	assert_true(board->told.count > 0);
 	assert_true(board->push_count > 0);
 }
-
-static int setup(void **state)
-{
-	board = scene_board(sizeof(*board));
-	stepped = scene_board(sizeof(*stepped));
-	return board != NULL && stepped != NULL ? scene_group_setup(state) : -1;
-}
-
-#define TEST(name) cmocka_unit_test_teardown(name, scene_teardown)
 
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(killed_at_any_instruction_of_an_answer),
+		SCENE_TEST(killed_at_any_instruction_of_an_answer),
 	};
-	const char *refusal = steps_refusal();
 
-	if (refusal != NULL) {
-		printf("skipped: %s\n", refusal);
+	if (!steps_prepare(KILL_MAX, argc, argv))
 		return 77;
-	}
-	if (scene_is_full(argc, argv))
-		kill_max = STEPS_NEVER;
-	return cmocka_run_group_tests(tests, setup, scene_group_teardown) != 0;
+	return cmocka_run_group_tests(tests, open_board,
+	                              scene_group_teardown) != 0;
 }

@@ -12,7 +12,7 @@
 #ifndef PEAL_TESTS_DEATH_SENDERS_H
 #define PEAL_TESTS_DEATH_SENDERS_H
 
-#include "tests/scene.h"
+#include "tests/death/heir.h"
 
 #include "peal/mpsc.h"
 
@@ -20,20 +20,18 @@
 #define SENDER_COUNT 2
 #define VISITOR SENDER_COUNT
 #define SLOT_MAX 8
-#define WATCH_NS (10 * SCENE_S)
-#define FAR_ABOVE_NS (SCENE_IS_SANITIZED ? 3 * SCENE_S : SCENE_S)
 #define PEEKS_MAX 8 /* between two looks at the rest of the world */
 
 enum { FILLS, SENDS_SLOWLY };
 enum { HUSH_NOBODY, HUSH_ALL_BUT_SLOW, HUSH_ALL };
 
 struct board {
-	uint64_t round;    /* of the heir that is open, else 0 */
-	uint64_t stop;     /* the heir: close */
-	uint64_t over;     /* everybody: it is over */
-	uint64_t hush;     /* producers: send nothing for now */
-	uint64_t *kill_ns; /* when the victim was killed; 0: not yet */
-	uint64_t told_max_ns, told_count, shut_down_count;
+	uint64_t round;           /* of the heir that is open, else 0 */
+	uint64_t stop;            /* the heir: close */
+	uint64_t over;            /* everybody: it is over */
+	uint64_t hush;            /* producers: send nothing for now */
+	uint64_t shut_down_count; /* told that a consumer closes */
+	struct told told;         /* that one died */
 	uint64_t sent[SENDER_COUNT];
 	struct scene_held held[SENDER_COUNT];
 	uint64_t heard[SENDER_COUNT + 1]; /* the last round it was heard in */
@@ -49,32 +47,20 @@ static uint32_t wait_mode; /* of everybody in this part */
 
 static void note_told(int error)
 {
-	uint64_t kill_ns = scene_get(board->kill_ns);
-	uint64_t late_ns = scene_now_ns() - kill_ns;
-
-	scene_add(error == -ESHUTDOWN ? &board->shut_down_count
-	                              : &board->told_count,
-	          1);
 	/* An heir closes in peace. */
-	if (error == -ECONNRESET && late_ns > scene_get(&board->told_max_ns))
-		scene_put(&board->told_max_ns, late_ns);
-	if (kill_ns == 0 && error == -ECONNRESET)
+	if (error == -ESHUTDOWN)
+		scene_add(&board->shut_down_count, 1);
+	else if (!told_now(&board->told))
 		fault("told of a death that did not happen");
 }
 
 /* Whoever has attached again holds what it held at first. */
 static void check_held(uint32_t sender)
 {
-	struct scene_held held = scene_held(), *first = &board->held[sender];
+	char why[SCENE_WHY_BYTES];
 
-	if (first->fds == 0)
-		*first = held;
-	else if (held.fds != first->fds || held.maps != first->maps ||
-	         held.threads != first->threads)
-		fault("sender %u holds %u descriptors, %u mappings, %u threads "
-		      "instead of %u, %u, %u",
-		      sender, held.fds, held.maps, held.threads, first->fds,
-		      first->maps, first->threads);
+	if (!scene_holds_the_same(&board->held[sender], why))
+		fault("sender %u holds %s", sender, why);
 }
 
 static int send_for_ever(void *arg)
@@ -201,11 +187,39 @@ static int inherit(void *arg)
 
 /* the parent ------------------------------------------------------------- */
 
+static int open_board(void **state)
+{
+	board = scene_board(sizeof(*board));
+	return board != NULL ? scene_group_setup(state) : -1;
+}
+
+static void start_senders(uint32_t mode)
+{
+	memset(board, 0, sizeof(*board));
+	wait_mode = mode;
+	for (uintptr_t i = 0; i < SENDER_COUNT; i++)
+		scene_start(send_for_ever, (void *)i);
+	scene_start(visit_for_ever, NULL);
+}
+
+/* Asserts that a life has ended as it must, somewhere. */
+static void end_senders(void)
+{
+	scene_put(&board->over, 1);
+	print_message("told of %llu deaths and %llu closes, at most %.1f ms "
+	              "after the kill\n",
+	              (unsigned long long)board->told.count,
+	              (unsigned long long)board->shut_down_count,
+	              (double)board->told.max_ns / 1e6);
+	assert_true(board->told.count > 0);
+	scene_kill_all();
+}
+
 /* The heir of whoever lived before: all are heard, and nothing is left. */
 static void run_heir(uint64_t round)
 {
+	const char *why;
 	pid_t heir;
-	int status;
 
 	scene_put(&board->stop, 0);
 	heir = scene_start(inherit, (void *)(uintptr_t)round);
@@ -213,11 +227,9 @@ static void run_heir(uint64_t round)
 		if (!scene_reach(&board->heard[i], round, WATCH_NS))
 			fault("sender %u was not heard by the heir", i);
 	scene_put(&board->stop, 1);
-	status = scene_wait(heir, WATCH_NS);
-	if (status != 0)
-		fault("the heir ended with %d", status);
-	if (strcmp(scene_names(), "") != 0)
-		fault("left behind: %s", scene_names());
+	why = heir_fault(heir);
+	if (why != NULL)
+		fault("%s", why);
 }
 
 /* After a victim that has ended so, and its heir: is all as it must be? */
@@ -237,8 +249,8 @@ static void judge_life(int status, const char *what)
 			break;
 		}
 	run_heir(++round);
-	if (board->told_max_ns > FAR_ABOVE_NS)
-		fault("told after %.0f ms", (double)board->told_max_ns / 1e6);
+	if (board->told.max_ns > FAR_ABOVE_NS)
+		fault("told after %.0f ms", (double)board->told.max_ns / 1e6);
 	if (board->fault[0] != '\0')
 		fail_msg("%s: %s", what, board->fault);
 }

@@ -415,7 +415,9 @@ static inline bool steps_run(pid_t pid, pid_t tid, uint64_t target,
 
 /* telling ------------------------------------------------------------------- */
 
-static inline const char *steps_describe(const struct steps *steps)
+/* What became of the victim of the operation @name. */
+static inline const char *steps_describe(const char *name,
+                                         const struct steps *steps)
 {
 	static const char *const kinds[] = {
 		[STEPS_AT_INSTRUCTION] = "at an instruction",
@@ -426,10 +428,10 @@ static inline const char *steps_describe(const struct steps *steps)
 		[STEPS_FAILED] = "not at all, it could not be traced",
 	};
 	uintptr_t base = (uintptr_t)__executable_start;
-	static char text[120];
+	static char text[200];
 
-	snprintf(text, sizeof(text), "%s, 0x%llx of %s, call %ld",
-	         kinds[steps->kind],
+	snprintf(text, sizeof(text), "%s, killed %s, 0x%llx of %s, call %ld",
+	         name, kinds[steps->kind],
 	         (unsigned long long)(steps_is_ours(steps->rip)
 	                                      ? steps->rip - base
 	                                      : steps->rip),
@@ -450,7 +452,7 @@ static inline int steps_try(void *arg)
 }
 
 /* NULL, or why nobody can be stepped on this machine. */
-static inline const char *steps_refusal(void)
+static inline const char *steps_refuse(void)
 {
 	static struct steps steps;
 	pid_t pid;
@@ -466,6 +468,16 @@ static inline const char *steps_refusal(void)
 	return scene_wait(pid, SCENE_S) == 0 && steps.kind == STEPS_OVER
 	               ? NULL
 	               : "ptrace(2) is not allowed here";
+}
+
+/* Or said why not: then the program ends with 77. */
+static inline bool steps_are_allowed(void)
+{
+	const char *refusal = steps_refuse();
+
+	if (refusal != NULL)
+		printf("skipped: %s\n", refusal);
+	return refusal == NULL;
 }
 
 #endif

@@ -74,38 +74,29 @@ static int drain(struct peal_consumer *consumer)
 }
 
 /* The slot is free, and nothing is held that was not held before; or why not. */
-static bool is_alone(struct peal_consumer *consumer, char why[150])
+static bool is_alone(struct peal_consumer *consumer, char why[SCENE_WHY_BYTES])
 {
 	uint32_t free_count = 0;
 	uint64_t use_count = 0;
-	struct scene_held held;
 
 	for (uint32_t i = 0; i < SLOT_MAX; i++) {
 		free_count += scene_get(&consumer->slots[i].state) ==
 		              PEAL__SLOT_FREE;
 		use_count += consumer->slots[i].peer.generation;
 	}
-	snprintf(why, 150, "%u of %u slots are free", free_count, SLOT_MAX - 1);
+	snprintf(why, SCENE_WHY_BYTES, "%u of %u slots are free", free_count,
+	         SLOT_MAX - 1);
 	if (free_count != SLOT_MAX - 1)
 		return false;
 	board->use_count = use_count;
-	held = scene_held();
 	/* The first one to go leaves what was set up once. */
-	if (board->held.fds == 0)
-		board->held = held;
-	snprintf(why, 150,
-	         "%u descriptors instead of %u, %u mappings (%u), %u threads "
-	         "(%u)",
-	         held.fds, board->held.fds, held.maps, board->held.maps,
-	         held.threads, board->held.threads);
-	return held.fds == board->held.fds && held.maps == board->held.maps &&
-	       held.threads == board->held.threads;
+	return scene_holds_the_same(&board->held, why);
 }
 
 static int consume_all(struct peal_consumer *consumer)
 {
 	uint64_t pings = 0;
-	char why[150];
+	char why[SCENE_WHY_BYTES];
 
 	while (scene_get(&board->stop) == 0) {
 		/* No limit: who does not wake us leaves us asleep. */
@@ -204,6 +195,12 @@ static int send_some(struct peal_producer *producer, uint64_t count,
 
 /* the parent ------------------------------------------------------------- */
 
+static int open_board(void **state)
+{
+	board = scene_board(sizeof(*board));
+	return board != NULL ? scene_group_setup(state) : -1;
+}
+
 static void start_stage(uint32_t mode)
 {
 	memset(board, 0, sizeof(*board));
@@ -216,10 +213,8 @@ static void start_stage(uint32_t mode)
 
 static void end_stage(void)
 {
-	scene_kill_all();
+	scene_begin_again();
 	assert_string_equal(board->fault, "");
-	scene_leave();
-	assert_int_equal(scene_enter(), 0);
 }
 
 static void begin_life(void)
