@@ -202,7 +202,7 @@ static void start_senders(uint32_t mode)
 	scene_start(visit_for_ever, NULL);
 }
 
-/* Asserts that a life has ended as it must, somewhere. */
+/* Asserts that somebody was told of a death. */
 static void end_senders(void)
 {
 	scene_put(&board->over, 1);

@@ -385,6 +385,44 @@ static void larger_rings_are_found_by_the_message_they_were_for(void **state)
 	close_reactor();
 }
 
+static int nested_result;
+
+static void serve_by_asking(struct peal_request *request, void *arg)
+{
+	struct peal_message answer;
+
+	nested_result = peal_client_call(*(struct peal_client **)arg, "e", 1,
+	                                 PEAL_FOREVER, &answer);
+	peal_reply(request, NULL, 0);
+}
+
+static void handler_that_calls_its_own_server_is_told(void **state)
+{
+	struct peal_reactor_options options = usual_options();
+	struct peal_client_options client = PEAL_CLIENT_OPTIONS_INIT;
+	struct peal_client *nested;
+	struct raw_client raw;
+
+	(void)state;
+	options.on_request = serve_by_asking;
+	options.on_opened = NULL;
+	options.on_closed = NULL;
+	options.arg = &nested;
+	open_reactor(&options);
+	client.name = "served";
+	assert_int_equal(peal_client_connect(&client, PATIENCE_NS, &nested), 0);
+	assert_int_equal(raw_connect(&raw, "served", 4096, 0), 0);
+	nested_result = 0;
+	assert_int_equal(raw_ask(&raw, 1, "x"), 0);
+	while (nested_result == 0)
+		peal_reactor_run_once(served.reactor, PEAL__NS_PER_MS);
+	assert_int_equal(nested_result, -EDEADLK);
+	hear(&raw, PEAL__FRAME_ANSWER, 1, 0, "");
+	raw_close(&raw, true);
+	peal_client_close(nested);
+	close_reactor();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -397,6 +435,7 @@ int main(void)
 		MISUSE(full_ring_of_a_nested_client_is_a_deadlock_too),
 		MISUSE(call_by_a_connection_of_the_handlers_own_is_a_deadlock),
 		MISUSE(larger_rings_are_found_by_the_message_they_were_for),
+		TEST(handler_that_calls_its_own_server_is_told),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL) != 0;

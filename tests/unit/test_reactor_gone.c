@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Clients that go or are sent away: what they said before counts, they are told
+ * why, and their slot is another one's when the last of their requests has ended.
+ */
+#include "tests/unit/reactor_fixture.h"
+
+#include "mpsc/connect.h"
+#include "shm/pass.h"
+
+static struct {
+	int errors[4];
+	uint32_t count;
+	char text[4];
+} answers;
+
+static void note_answer(int error, const struct peal_message *answer, void *arg)
+{
+	(void)arg;
+	answers.errors[answers.count % 4] = error;
+	answers.text[answers.count % 4] =
+		answer == NULL ? '-' : *(const char *)answer->data;
+	/* It has gone: nobody answers what it is called now. */
+	assert_int_equal(peal_reactor_call(served.reactor, served.opened, "?",
+	                                   1, PEAL_FOREVER, note_answer, NULL),
+	                 -ESTALE);
+	answers.count++;
+}
+
+/* It answers two of three calls and goes before the server looks. */
+static void answer_and_go(bool say_bye)
+{
+	struct peal_reactor_options options = usual_options();
+	struct peal_message message = {0};
+	struct peal__frame_parts parts;
+	struct raw_client raw;
+
+	memset(&answers, 0, sizeof(answers));
+	open_reactor(&options);
+	connect_raw(&raw, 0);
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(
+			peal_reactor_call(served.reactor, served.opened, "?", 1,
+		                          PEAL_FOREVER, note_answer, NULL),
+			0);
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(raw_hear(&raw, &message, &parts), 0);
+		assert_int_equal(raw_say(&raw, &raw.lane, PEAL__FRAME_ANSWER,
+		                         message.id, i == 0 ? "a" : "b", 1),
+		                 0);
+	}
+	raw_close(&raw, say_bye);
+	/* Otherwise it might be looked at while it is still there. */
+	await_word(&served.reactor->peers[served.opened.slot_index].slot->state,
+	           PEAL__SLOT_HUNG_UP);
+	run_until(&served.closed_count, 1);
+	assert_int_equal(served.closed_reason, say_bye ? 0 : -ECONNRESET);
+	assert_int_equal(answers.count, 3);
+	assert_memory_equal(answers.text, "ab-", 3);
+	assert_int_equal(answers.errors[0], 0);
+	assert_int_equal(answers.errors[1], 0);
+	assert_int_equal(answers.errors[2], -ECONNRESET);
+	assert_int_equal(served.reactor->calling_count, 0);
+	close_reactor();
+}
+
+static void answer_of_one_that_then_went_is_not_lost(void **state)
+{
+	(void)state;
+	answer_and_go(true);
+	answer_and_go(false);
+}
+
+/* It was told why, and the socket hung up. */
+static void await_eviction(struct raw_client *raw, int32_t why)
+{
+	uint64_t end_ns = peal__deadline_after(PATIENCE_NS);
+	int fd = raw->connection.socket.fd;
+	union peal__packet packet;
+
+	while (!peal__has_hung_up(fd) && peal__clock_ns() < end_ns)
+		peal_reactor_run_once(served.reactor, MS);
+	assert_true(peal__has_hung_up(fd));
+	assert_true(peal__pass_receive(fd, &packet, sizeof(packet), NULL,
+	                               NULL) > 0);
+	assert_int_equal(packet.error.code, why);
+	assert_true(peal__pass_receive(fd, &packet, sizeof(packet), NULL,
+	                               NULL) < 0);
+}
+
+static void assert_counted_once(void)
+{
+	const struct peal__status_server *status =
+		served.reactor->consumer->status;
+
+	assert_int_equal(peal__read_once(&status->evicted_count), 1);
+	assert_int_equal(peal__read_once(&status->died_count), 0);
+	assert_int_equal(peal__read_once(&status->detached_count), 0);
+	assert_int_equal(peal__read_once(&status->client_count), 0);
+}
+
+/* The slot is another one's when the request has ended, and not before. */
+static void end_and_let_in(struct raw_client *gone)
+{
+	struct raw_client next;
+
+	assert_counted_once();
+	raw_close(gone, true);
+	run();
+	assert_int_equal(raw_connect(&next, "served", 4096, 0), -EBUSY);
+	assert_int_equal(peal_reply(served.kept[0], "k", 1), 0);
+	for (int i = 0; raw_connect(&next, "served", 4096, 0) != 0; i++) {
+		assert_true(i < 1000);
+		run();
+		sleep_ns(MS);
+	}
+	run_until(&served.opened_count, 2);
+	assert_int_equal(raw_ask(&next, 1, "e"), 0);
+	run();
+	hear(&next, PEAL__FRAME_ANSWER, 1, 0, "e");
+	leave(&next);
+	close_reactor();
+}
+
+static void
+client_that_is_sent_away_is_told_though_its_request_is_open(void **state)
+{
+	struct peal_reactor_options options = usual_options();
+	struct raw_client raw;
+
+	(void)state;
+	options.client_max = 1;
+	open_reactor(&options);
+	connect_raw(&raw, 0);
+	assert_int_equal(raw_ask(&raw, 1, "k"), 0);
+	run_until(&served.kept_count, 1);
+	assert_int_equal(peal_reactor_disconnect(served.reactor, served.opened),
+	                 0);
+	await_eviction(&raw, -ECONNABORTED);
+	assert_int_equal(served.closed_reason, -ECONNABORTED);
+	end_and_let_in(&raw);
+}
+
+static void talk_nonsense(bool on_socket)
+{
+	struct peal_reactor_options options = usual_options();
+	struct raw_client raw;
+
+	options.client_max = 1;
+	open_reactor(&options);
+	connect_raw(&raw, 0);
+	assert_int_equal(raw_ask(&raw, 1, "k"), 0);
+	run_until(&served.kept_count, 1);
+	if (on_socket)
+		peal__pass_send(raw.connection.socket.fd, "what?", 5, NULL, 0);
+	else
+		raw_say(&raw, &raw.requests, PEAL__FRAME_ANSWER, 2, "e", 1);
+	await_eviction(&raw, -EPROTO);
+	end_and_let_in(&raw);
+}
+
+static void nonsense_is_told_at_once_though_a_request_is_open(void **state)
+{
+	(void)state;
+	talk_nonsense(false);
+	talk_nonsense(true);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(answer_of_one_that_then_went_is_not_lost),
+		TEST(client_that_is_sent_away_is_told_though_its_request_is_open),
+		TEST(nonsense_is_told_at_once_though_a_request_is_open),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL) != 0;
+}
