@@ -115,6 +115,26 @@ static inline struct peal_reactor_options usual_options(void)
 	return options;
 }
 
+/* In a child: the number of the first thing that its parent's request lets it do. */
+static inline int try_everything(void *arg)
+{
+	struct peal_request *request = arg;
+	void *place;
+
+	if (!peal_request_cancelled(request))
+		return 1;
+	if (peal_request_retain(request) != -ESTALE)
+		return 2;
+	if (peal_reply_claim(request, 4, &place) != -ESTALE)
+		return 3;
+	if (peal_reply_publish(request, 0) != -ESTALE)
+		return 4;
+	if (peal_reply(request, "from", 4) != -ESTALE)
+		return 5;
+	peal_request_drop(request);
+	return 0;
+}
+
 static inline void open_reactor(const struct peal_reactor_options *options)
 {
 	served = (struct served){0};
@@ -211,6 +231,27 @@ static inline void close_reactor(void)
 	assert_int_equal(served.opened_count, served.closed_count);
 }
 
+/* A reactor that has one client. */
+static inline void open_reactor_for(struct raw_client *raw,
+                                    const struct peal_reactor_options *options)
+{
+	open_reactor(options);
+	connect_raw(raw, 0);
+}
+
+static inline void open_usual_for(struct raw_client *raw)
+{
+	struct peal_reactor_options options = usual_options();
+
+	open_reactor_for(raw, &options);
+}
+
+static inline void leave_and_close(struct raw_client *raw)
+{
+	leave(raw);
+	close_reactor();
+}
+
 static inline void hear(struct raw_client *raw, enum peal__frame type,
                         uint64_t id, int64_t extension, const char *text)
 {
@@ -223,6 +264,15 @@ static inline void hear(struct raw_client *raw, enum peal__frame type,
 	assert_int_equal((int64_t)parts.extension, extension);
 	assert_int_equal(message.data_bytes, strlen(text));
 	assert_memory_equal(message.data, text, strlen(text));
+}
+
+/* It asks, and has its answer in no time. */
+static inline void ask_and_hear(struct raw_client *raw, uint64_t id,
+                                const char *text)
+{
+	assert_int_equal(raw_ask(raw, id, text), 0);
+	run();
+	hear(raw, PEAL__FRAME_ANSWER, id, 0, text);
 }
 
 static inline void hear_nothing(struct raw_client *raw)

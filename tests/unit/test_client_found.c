@@ -3,17 +3,15 @@
  * What clients once got wrong in event loops and in callbacks: each test is
  * named after it.
  */
-#include "tests/unit/reactor_fixture.h"
+#include "tests/unit/full_lane.h"
 
 #include "peal/client.h"
 #include "reactor/client.h"
 
-#define CALLS 40
 #define TURNS_MAX 100 /* more would be a loop that does not rest */
 
 static struct {
 	struct peal_client *client;
-	uint32_t answer_count;
 	struct peal_request *kept;
 	char last[4]; /* of the last answer */
 } found;
@@ -21,6 +19,7 @@ static struct {
 static int begin_found(void **state)
 {
 	memset(&found, 0, sizeof(found));
+	answer_count = 0;
 	return begin(state);
 }
 
@@ -41,6 +40,20 @@ static void open_client(const struct peal_client_options *options)
 	assert_int_equal(
 		peal_client_connect(options, PATIENCE_NS, &found.client), 0);
 	run_until(&served.opened_count, 1);
+}
+
+/* Who calls whom, and what it answers. */
+static void open_both(void (*opened)(struct peal_reactor *, struct peal_peer,
+                                     void *),
+                      void (*serve_it)(struct peal_request *, void *))
+{
+	struct peal_reactor_options options = usual_options();
+	struct peal_client_options wish = loop_options();
+
+	options.on_opened = opened;
+	open_reactor(&options);
+	wish.on_request = serve_it;
+	open_client(&wish);
 }
 
 static void close_both(void)
@@ -87,29 +100,6 @@ static void wake_of_a_send_leaves_nothing_to_poll_for(void **state)
 
 /* the lane ------------------------------------------------------------------ */
 
-static void on_answer(int error, const struct peal_message *answer, void *arg)
-{
-	(void)arg;
-	found.answer_count += error == 0 && answer->data_bytes == 1000;
-}
-
-static void call_often(struct peal_reactor *reactor, struct peal_peer peer,
-                       void *arg)
-{
-	on_opened(reactor, peer, arg);
-	for (int i = 0; i < CALLS; i++)
-		(void)!peal_reactor_call(reactor, peer, "q", 1, PEAL_FOREVER,
-		                         on_answer, NULL);
-}
-
-static void answer_at_length(struct peal_request *request, void *arg)
-{
-	static const char text[1000];
-
-	(void)arg;
-	peal_reply(request, text, sizeof(text));
-}
-
 /* Turns of a loop, until it may rest; the last one is not counted. */
 static uint32_t turn_until_rest(void)
 {
@@ -128,21 +118,15 @@ static uint32_t turn_until_rest(void)
 /* What the server does between two looks of the loop is rung for. */
 static void full_lane_lets_a_loop_rest_until_it_is_read(void **state)
 {
-	struct peal_reactor_options options = usual_options();
-	struct peal_client_options wish = loop_options();
-
 	(void)state;
-	options.on_opened = call_often;
-	open_reactor(&options);
-	wish.on_request = answer_at_length;
-	open_client(&wish);
+	open_both(call_often, answer_at_length);
 	assert_true(turn_until_rest() < TURNS_MAX);
 	assert_non_null(found.client->unsent);
-	assert_int_equal(found.answer_count, 0);
-	while (found.answer_count < CALLS) {
+	assert_int_equal(answer_count, 0);
+	while (answer_count < CALLS) {
 		assert_false(is_readable(peal_client_fd(found.client), 0));
 		run();
-		if (found.answer_count == CALLS)
+		if (answer_count == CALLS)
 			break;
 		assert_true(is_readable(peal_client_fd(found.client), 0));
 		assert_int_equal(peal_client_dispatch(found.client), 0);
@@ -160,26 +144,6 @@ static void keep_it(struct peal_request *request, void *arg)
 	found.kept = request;
 }
 
-/* The number of the first thing that is not refused. */
-static int answer_the_server(void *arg)
-{
-	struct peal_request *request = arg;
-	void *place;
-
-	if (!peal_request_cancelled(request))
-		return 1;
-	if (peal_request_retain(request) != -ESTALE)
-		return 2;
-	if (peal_reply_claim(request, 4, &place) != -ESTALE)
-		return 3;
-	if (peal_reply_publish(request, 0) != -ESTALE)
-		return 4;
-	if (peal_reply(request, "from", 4) != -ESTALE)
-		return 5;
-	peal_request_drop(request);
-	return 0;
-}
-
 static void call_once(struct peal_reactor *reactor, struct peal_peer peer,
                       void *arg)
 {
@@ -190,20 +154,15 @@ static void call_once(struct peal_reactor *reactor, struct peal_peer peer,
 
 static void child_of_a_client_cannot_answer_its_server(void **state)
 {
-	struct peal_reactor_options options = usual_options();
-	struct peal_client_options wish = loop_options();
-	static const char text[1000];
+	static const char text[LONG_BYTES];
 
 	(void)state;
-	options.on_opened = call_once;
-	open_reactor(&options);
-	wish.on_request = keep_it;
-	open_client(&wish);
+	open_both(call_once, keep_it);
 	turn_until_rest();
 	assert_non_null(found.kept);
-	assert_int_equal(check_in_child(answer_the_server, found.kept), 0);
+	assert_int_equal(check_in_child(try_everything, found.kept), 0);
 	assert_int_equal(peal_reply(found.kept, text, sizeof(text)), 0);
-	run_until(&found.answer_count, 1);
+	run_until(&answer_count, 1);
 	close_both();
 }
 
@@ -235,26 +194,20 @@ static void answer_from_within_a_claim(struct peal_request *request, void *arg)
 	memset(place, '-', 1100);
 	memcpy(place + 8, "head", 4);
 	memcpy(place + 1004, "tail", 4);
-	peal_reply(request, place + 8, 1000);
+	peal_reply(request, place + 8, LONG_BYTES);
 }
 
 static void answer_that_lies_in_its_own_claim_waits_for_the_lane(void **state)
 {
-	struct peal_reactor_options options = usual_options();
-	struct peal_client_options wish = loop_options();
-
 	(void)state;
-	options.on_opened = call_and_keep_end;
-	open_reactor(&options);
-	wish.on_request = answer_from_within_a_claim;
-	open_client(&wish);
+	open_both(call_and_keep_end, answer_from_within_a_claim);
 	turn_until_rest();
 	assert_non_null(found.client->unsent);
-	for (int i = 0; i < CALLS && found.answer_count < CALLS; i++) {
+	for (int i = 0; i < CALLS && answer_count < CALLS; i++) {
 		run();
 		turn_until_rest();
 	}
-	assert_int_equal(found.answer_count, CALLS);
+	assert_int_equal(answer_count, CALLS);
 	assert_memory_equal(found.last, "tail", 4);
 	close_both();
 }

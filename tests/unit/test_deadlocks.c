@@ -407,7 +407,6 @@ static void count_one(struct peal__completion *completion, void *object)
 
 static void half_linked_completion_keeps_nobody_waiting(void **state)
 {
-	struct peal_reactor_options options = usual_options();
 	struct peal__completion completion = {.run = count_one};
 	struct cds_wfcq_node *node = (struct cds_wfcq_node *)&completion;
 	struct cds_wfcq_node *before;
@@ -417,8 +416,7 @@ static void half_linked_completion_keeps_nobody_waiting(void **state)
 
 	(void)state;
 	memset(&scene, 0, sizeof(scene));
-	open_reactor(&options);
-	connect_raw(&raw, 0);
+	open_usual_for(&raw);
 	queue = (struct queue *)served.reactor->completions;
 	/* What a push does, up to the place where its thread is stopped. */
 	cds_wfcq_node_init(node);
@@ -441,8 +439,7 @@ static void half_linked_completion_keeps_nobody_waiting(void **state)
 	run();
 	assert_int_equal(scene.answered_count, 1);
 	assert_int_equal(peal_reactor_run_once(served.reactor, 1), -ETIMEDOUT);
-	leave(&raw);
-	close_reactor();
+	leave_and_close(&raw);
 }
 
 int main(void)

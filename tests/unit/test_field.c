@@ -92,8 +92,7 @@ static void recycled_slot_gets_no_answer_of_the_one_before(void **state)
 
 	(void)state;
 	options.client_max = 1;
-	open_reactor(&options);
-	connect_raw(&raw, 0);
+	open_reactor_for(&raw, &options);
 	before = served.opened;
 	assert_int_equal(raw_ask(&raw, 1, "k"), 0);
 	run();
@@ -283,12 +282,9 @@ static void corrupt_length_ends_its_own_connection_only(void **state)
 		run_until(&served.closed_count, closed_count + 1);
 		assert_int_equal(served.closed_reason, -EPROTO);
 		raw_close(&raw, false);
-		assert_int_equal(raw_ask(&fine, 1, "e"), 0);
-		run();
-		hear(&fine, PEAL__FRAME_ANSWER, 1, 0, "e");
+		ask_and_hear(&fine, 1, "e");
 	}
-	leave(&fine);
-	close_reactor();
+	leave_and_close(&fine);
 }
 
 /* "A full response ring of one client blocked the server for 100 ms." */

@@ -3,20 +3,16 @@
  * Room in the lane that comes while a client gets ready to block in a loop is
  * not slept through. Needs -Dhooks=true: by chance it never comes then.
  */
-#include "tests/unit/reactor_fixture.h"
+#include "tests/unit/full_lane.h"
 
 #include "base/hooks.h"
 #include "peal/client.h"
 #include "reactor/client.h"
 
-#define CALLS 40
-
 static struct {
 	const char *place;
 	uint32_t happened_count;
 } event;
-
-static uint32_t answer_count;
 
 /* The server reads the lane there, once. */
 static void read_lane_at(const char *place)
@@ -26,29 +22,6 @@ static void read_lane_at(const char *place)
 	event.place = NULL; /* it passes hooks of its own */
 	event.happened_count++;
 	run();
-}
-
-static void on_answer(int error, const struct peal_message *answer, void *arg)
-{
-	(void)arg;
-	answer_count += error == 0 && answer->data_bytes == 1000;
-}
-
-static void call_often(struct peal_reactor *reactor, struct peal_peer peer,
-                       void *arg)
-{
-	on_opened(reactor, peer, arg);
-	for (int i = 0; i < CALLS; i++)
-		(void)!peal_reactor_call(reactor, peer, "q", 1, PEAL_FOREVER,
-		                         on_answer, NULL);
-}
-
-static void answer_at_length(struct peal_request *request, void *arg)
-{
-	static const char text[1000];
-
-	(void)arg;
-	peal_reply(request, text, sizeof(text));
 }
 
 static void receive_all(struct peal_client *client)

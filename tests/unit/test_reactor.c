@@ -4,42 +4,32 @@
 
 static void request_is_answered_with_its_id(void **state)
 {
-	struct peal_reactor_options options = usual_options();
 	struct raw_client raw;
 
 	(void)state;
-	open_reactor(&options);
-	connect_raw(&raw, 0);
-	assert_int_equal(raw_ask(&raw, 77, "e hello"), 0);
-	run();
-	hear(&raw, PEAL__FRAME_ANSWER, 77, 0, "e hello");
-	leave(&raw);
-	close_reactor();
+	open_usual_for(&raw);
+	ask_and_hear(&raw, 77, "e hello");
+	leave_and_close(&raw);
 }
 
 static void zero_length_answer_is_sent(void **state)
 {
-	struct peal_reactor_options options = usual_options();
 	struct raw_client raw;
 
 	(void)state;
-	open_reactor(&options);
-	connect_raw(&raw, 0);
+	open_usual_for(&raw);
 	assert_int_equal(raw_ask(&raw, 1, "z"), 0);
 	run();
 	hear(&raw, PEAL__FRAME_ANSWER, 1, 0, "");
-	leave(&raw);
-	close_reactor();
+	leave_and_close(&raw);
 }
 
 static void status_is_not_a_failure(void **state)
 {
-	struct peal_reactor_options options = usual_options();
 	struct raw_client raw;
 
 	(void)state;
-	open_reactor(&options);
-	connect_raw(&raw, 0);
+	open_usual_for(&raw);
 	assert_int_equal(raw_ask(&raw, 1, "s"), 0);
 	assert_int_equal(raw_ask(&raw, 2, "f"), 0);
 	assert_int_equal(raw_ask(&raw, 3, "d"), 0);
@@ -47,35 +37,27 @@ static void status_is_not_a_failure(void **state)
 	hear(&raw, PEAL__FRAME_ANSWER, 1, 7, "s");
 	hear(&raw, PEAL__FRAME_FAILED, 2, -EPERM, "");
 	hear(&raw, PEAL__FRAME_FAILED, 3, -EIO, "");
-	leave(&raw);
-	close_reactor();
+	leave_and_close(&raw);
 }
 
 static void answer_in_place_is_as_long_as_it_became(void **state)
 {
-	struct peal_reactor_options options = usual_options();
 	struct raw_client raw;
 
 	(void)state;
-	open_reactor(&options);
-	connect_raw(&raw, 0);
+	open_usual_for(&raw);
 	for (uint64_t i = 1; i < 300; i++) {
-		assert_int_equal(raw_ask(&raw, i, "p in place"), 0);
-		run();
-		hear(&raw, PEAL__FRAME_ANSWER, i, 0, "p in place");
+		ask_and_hear(&raw, i, "p in place");
 	}
-	leave(&raw);
-	close_reactor();
+	leave_and_close(&raw);
 }
 
 static void ordered_answers_come_in_the_order_of_requests(void **state)
 {
-	struct peal_reactor_options options = usual_options();
 	struct raw_client raw;
 
 	(void)state;
-	open_reactor(&options);
-	connect_raw(&raw, 0);
+	open_usual_for(&raw);
 	assert_int_equal(raw_ask(&raw, 10, "k1"), 0);
 	assert_int_equal(raw_ask(&raw, 11, "k2"), 0);
 	assert_int_equal(raw_ask(&raw, 12, "e3"), 0);
@@ -90,8 +72,7 @@ static void ordered_answers_come_in_the_order_of_requests(void **state)
 	hear(&raw, PEAL__FRAME_ANSWER, 11, 0, "two");
 	hear(&raw, PEAL__FRAME_ANSWER, 12, 0, "e3");
 	hear(&raw, PEAL__FRAME_FAILED, 13, -EPERM, "");
-	leave(&raw);
-	close_reactor();
+	leave_and_close(&raw);
 }
 
 static void unordered_answers_come_as_they_are_ready(void **state)
@@ -103,13 +84,10 @@ static void unordered_answers_come_as_they_are_ready(void **state)
 	open_reactor(&options);
 	connect_raw(&raw, PEAL__HELLO_UNORDERED);
 	assert_int_equal(raw_ask(&raw, 10, "k1"), 0);
-	assert_int_equal(raw_ask(&raw, 11, "e2"), 0);
-	run();
-	hear(&raw, PEAL__FRAME_ANSWER, 11, 0, "e2");
+	ask_and_hear(&raw, 11, "e2");
 	assert_int_equal(peal_reply(served.kept[0], "k1", 2), 0);
 	hear(&raw, PEAL__FRAME_ANSWER, 10, 0, "k1");
-	leave(&raw);
-	close_reactor();
+	leave_and_close(&raw);
 }
 
 static void *reply_elsewhere(void *arg)
@@ -120,13 +98,11 @@ static void *reply_elsewhere(void *arg)
 
 static void answer_comes_from_any_thread(void **state)
 {
-	struct peal_reactor_options options = usual_options();
 	struct raw_client raw;
 	pthread_t thread;
 
 	(void)state;
-	open_reactor(&options);
-	connect_raw(&raw, 0);
+	open_usual_for(&raw);
 	assert_int_equal(raw_ask(&raw, 1, "k"), 0);
 	run();
 	assert_int_equal(pthread_create(&thread, NULL, reply_elsewhere,
@@ -136,19 +112,16 @@ static void answer_comes_from_any_thread(void **state)
 	hear_nothing(&raw);
 	run();
 	hear(&raw, PEAL__FRAME_ANSWER, 1, 0, "late");
-	leave(&raw);
-	close_reactor();
+	leave_and_close(&raw);
 }
 
 static void expired_and_cancelled_requests_are_not_run(void **state)
 {
-	struct peal_reactor_options options = usual_options();
 	struct raw_client raw;
 	uint64_t long_ago = 1;
 
 	(void)state;
-	open_reactor(&options);
-	connect_raw(&raw, 0);
+	open_usual_for(&raw);
 	assert_int_equal(raw_say(&raw, &raw.requests,
 	                         PEAL__FRAME_REQUEST | PEAL__FRAME_EXTENDED, 5,
 	                         &long_ago, sizeof(long_ago)),
@@ -163,18 +136,15 @@ static void expired_and_cancelled_requests_are_not_run(void **state)
 	hear(&raw, PEAL__FRAME_FAILED, 6, -ECANCELED, "");
 	hear_nothing(&raw);
 	assert_int_equal(served.handled_count, 1);
-	leave(&raw);
-	close_reactor();
+	leave_and_close(&raw);
 }
 
 static void kept_request_learns_that_it_is_cancelled(void **state)
 {
-	struct peal_reactor_options options = usual_options();
 	struct raw_client raw;
 
 	(void)state;
-	open_reactor(&options);
-	connect_raw(&raw, 0);
+	open_usual_for(&raw);
 	assert_int_equal(raw_ask(&raw, 300, "k1"), 0);
 	assert_int_equal(raw_ask(&raw, 301, "k2"), 0);
 	run();
@@ -197,8 +167,7 @@ static void recycled_slot_never_gets_the_answers_of_before(void **state)
 
 	(void)state;
 	options.client_max = 1;
-	open_reactor(&options);
-	connect_raw(&raw, 0);
+	open_reactor_for(&raw, &options);
 	assert_int_equal(raw_ask(&raw, 1, "k"), 0);
 	run();
 	leave(&raw);
@@ -210,9 +179,7 @@ static void recycled_slot_never_gets_the_answers_of_before(void **state)
 		assert_true(i < 1000);
 	run_until(&served.opened_count, 2);
 	hear_nothing(&raw);
-	assert_int_equal(raw_ask(&raw, 1, "e"), 0);
-	run();
-	hear(&raw, PEAL__FRAME_ANSWER, 1, 0, "e");
+	ask_and_hear(&raw, 1, "e");
 	assert_int_equal(peal_reactor_stats(served.reactor, &stats), 0);
 	assert_int_equal(stats.dropped_count, 1);
 	leave(&raw);
@@ -251,13 +218,10 @@ static void nonsense_ends_its_own_connection_only(void **state)
 		run_until(&served.closed_count, closed_count + 1);
 		assert_int_equal(served.closed_reason, -EPROTO);
 		raw_close(&raw, false);
-		assert_int_equal(raw_ask(&fine, 1, "e"), 0);
-		run();
-		hear(&fine, PEAL__FRAME_ANSWER, 1, 0, "e");
+		ask_and_hear(&fine, 1, "e");
 	}
 	assert_int_equal(served.handled_count, CHECK_COUNT(wrong));
-	leave(&fine);
-	close_reactor();
+	leave_and_close(&fine);
 }
 
 int main(void)

@@ -12,8 +12,7 @@ static void stall_leaves_requests_in_the_ring(void **state)
 
 	(void)state;
 	options.in_flight_per_client_max = 2;
-	open_reactor(&options);
-	connect_raw(&raw, 0);
+	open_reactor_for(&raw, &options);
 	for (uint64_t i = 1; i <= 4; i++)
 		assert_int_equal(raw_ask(&raw, i, "k"), 0);
 	run();
@@ -29,8 +28,7 @@ static void stall_leaves_requests_in_the_ring(void **state)
 	}
 	for (uint64_t i = 1; i <= 4; i++)
 		hear(&raw, PEAL__FRAME_ANSWER, i, 0, "");
-	leave(&raw);
-	close_reactor();
+	leave_and_close(&raw);
 }
 
 static void reject_fails_what_is_too_much_in_order(void **state)
@@ -41,8 +39,7 @@ static void reject_fails_what_is_too_much_in_order(void **state)
 	(void)state;
 	options.in_flight_per_client_max = 2;
 	options.at_cap = PEAL_AT_CAP_REJECT;
-	open_reactor(&options);
-	connect_raw(&raw, 0);
+	open_reactor_for(&raw, &options);
 	for (uint64_t i = 1; i <= 6; i++)
 		assert_int_equal(raw_ask(&raw, i, "k"), 0);
 	run();
@@ -61,8 +58,7 @@ static void reject_fails_what_is_too_much_in_order(void **state)
 	run();
 	hear(&raw, PEAL__FRAME_ANSWER, 5, 0, "");
 	hear(&raw, PEAL__FRAME_ANSWER, 6, 0, "");
-	leave(&raw);
-	close_reactor();
+	leave_and_close(&raw);
 }
 
 static void total_cap_stops_all_and_lets_go_again(void **state)
@@ -112,9 +108,7 @@ static void full_response_ring_parks_its_client_alone(void **state)
 	assert_true(served.handled_count <= 5);
 	assert_false(peal__reactor_has_work(served.reactor));
 	for (uint64_t i = 1; i < 20; i++) {
-		assert_int_equal(raw_ask(&fine, i, "e fine"), 0);
-		run();
-		hear(&fine, PEAL__FRAME_ANSWER, i, 0, "e fine");
+		ask_and_hear(&fine, i, "e fine");
 	}
 	for (uint64_t i = 1; i <= asked; i++) {
 		assert_int_equal(raw_hear(&slow, &message, &parts), 0);
@@ -138,8 +132,7 @@ static void push_beyond_the_cap_of_bytes_is_refused(void **state)
 
 	(void)state;
 	options.queued_max_bytes = 2048;
-	open_reactor(&options);
-	connect_raw(&raw, 0);
+	open_reactor_for(&raw, &options);
 	while ((error = peal_reactor_push(served.reactor, served.opened, text,
 	                                  sizeof(text))) == 0)
 		sent++;
@@ -150,8 +143,7 @@ static void push_beyond_the_cap_of_bytes_is_refused(void **state)
 		run();
 	}
 	hear_nothing(&raw);
-	leave(&raw);
-	close_reactor();
+	leave_and_close(&raw);
 }
 
 int main(void)

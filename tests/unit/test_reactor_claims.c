@@ -105,8 +105,7 @@ static void other_thread_cannot_publish_what_was_claimed_in_place(void **state)
 
 	(void)state;
 	options.on_request = claim_and_hand_over;
-	open_reactor(&options);
-	connect_raw(&raw, 0);
+	open_reactor_for(&raw, &options);
 	for (int waits = 0; waits < 2; waits++) {
 		handed.is_waited_for = waits != 0;
 		for (uint64_t i = 0; i < REQUESTS; i++)
@@ -114,8 +113,7 @@ static void other_thread_cannot_publish_what_was_claimed_in_place(void **state)
 		for (uint64_t i = 0; i < REQUESTS; i++)
 			ask_and_hand_over(&raw, 3 + 4 * i, "r", "reply");
 	}
-	leave(&raw);
-	close_reactor();
+	leave_and_close(&raw);
 }
 
 static void claim_and_keep(struct peal_request *request, void *arg)
@@ -135,8 +133,7 @@ static void claim_in_place_ends_with_its_handler(void **state)
 
 	(void)state;
 	options.on_request = claim_and_keep;
-	open_reactor(&options);
-	connect_raw(&raw, 0);
+	open_reactor_for(&raw, &options);
 	assert_int_equal(raw_ask(&raw, 1, "k"), 0);
 	run();
 	hear_nothing(&raw);
@@ -144,8 +141,7 @@ static void claim_in_place_ends_with_its_handler(void **state)
 	assert_int_equal(peal_reply(handed.request, "late", 4), 0);
 	run();
 	hear(&raw, PEAL__FRAME_ANSWER, 1, 0, "late");
-	leave(&raw);
-	close_reactor();
+	leave_and_close(&raw);
 }
 
 /* The frame of a status has 8 bytes more before the answer. */
@@ -168,15 +164,13 @@ static void reply_of_what_was_claimed_in_place_arrives_whole(void **state)
 
 	(void)state;
 	options.on_request = claim_and_reply_with_a_status;
-	open_reactor(&options);
-	connect_raw(&raw, 0);
+	open_reactor_for(&raw, &options);
 	handed.late_error = 1;
 	assert_int_equal(raw_ask(&raw, 1, "e"), 0);
 	run();
 	assert_int_equal(handed.late_error, 0);
 	hear(&raw, PEAL__FRAME_ANSWER, 1, 7, "abcdefghijklmnopqrstuvwxyz");
-	leave(&raw);
-	close_reactor();
+	leave_and_close(&raw);
 }
 
 int main(void)

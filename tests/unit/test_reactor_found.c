@@ -68,8 +68,7 @@ static void slot_of_a_parked_client_that_died_is_let_go_once(void **state)
 	memset(text + 1, 'x', sizeof(text) - 2);
 	options.client_max = 1;
 	options.on_closed = let_a_newcomer_try;
-	open_reactor(&options);
-	connect_raw(&slow, 0);
+	open_reactor_for(&slow, &options);
 	while (raw_ask(&slow, asked + 1, text) == 0) {
 		asked++;
 		run();
@@ -82,22 +81,17 @@ static void slot_of_a_parked_client_that_died_is_let_go_once(void **state)
 	for (int i = 0; raw_connect(&next, "served", 4096, 0) != 0; i++)
 		assert_true(i < 1000);
 	run_until(&served.opened_count, 2);
-	assert_int_equal(raw_ask(&next, 1, "e"), 0);
-	run();
-	hear(&next, PEAL__FRAME_ANSWER, 1, 0, "e");
-	leave(&next);
-	close_reactor();
+	ask_and_hear(&next, 1, "e");
+	leave_and_close(&next);
 }
 
 static void stop_is_complete_with_the_last_answer(void **state)
 {
-	struct peal_reactor_options options = usual_options();
 	struct raw_client raw;
 	uint64_t start_ns;
 
 	(void)state;
-	open_reactor(&options);
-	connect_raw(&raw, 0);
+	open_usual_for(&raw);
 	assert_int_equal(raw_ask(&raw, 1, "k"), 0);
 	run();
 	assert_int_equal(peal_reactor_stop(served.reactor, PATIENCE_NS), 0);
@@ -121,8 +115,7 @@ static void client_that_reads_slowly_is_not_one_that_does_not_read(void **state)
 
 	(void)state;
 	options.stall_timeout_ns = 100 * MS;
-	open_reactor(&options);
-	connect_raw(&raw, 0);
+	open_reactor_for(&raw, &options);
 	for (int i = 0; i < 100; i++)
 		assert_int_equal(peal_reactor_push(served.reactor,
 		                                   served.opened, text,
@@ -144,15 +137,13 @@ static void client_that_reads_slowly_is_not_one_that_does_not_read(void **state)
 /* Of every two the first one finds no room, and the second one would. */
 static void what_fits_does_not_overtake_what_waits_for_room(void **state)
 {
-	struct peal_reactor_options options = usual_options();
 	struct peal_message message = {0};
 	struct peal__frame_parts parts;
 	unsigned char text[1000] = "";
 	struct raw_client raw;
 
 	(void)state;
-	open_reactor(&options);
-	connect_raw(&raw, 0);
+	open_usual_for(&raw);
 	for (int i = 0; i < 100; i++) {
 		text[0] = (unsigned char)i;
 		assert_int_equal(
@@ -165,25 +156,21 @@ static void what_fits_does_not_overtake_what_waits_for_room(void **state)
 		assert_int_equal(*(const unsigned char *)message.data, i);
 		run();
 	}
-	leave(&raw);
-	close_reactor();
+	leave_and_close(&raw);
 }
 
 static void turn_that_served_something_did_not_time_out(void **state)
 {
-	struct peal_reactor_options options = usual_options();
 	struct raw_client raw;
 
 	(void)state;
-	open_reactor(&options);
-	connect_raw(&raw, 0);
+	open_usual_for(&raw);
 	run();
 	assert_int_equal(raw_ask(&raw, 1, "e"), 0);
 	assert_int_equal(peal_reactor_run_once(served.reactor, PATIENCE_NS), 0);
 	assert_int_equal(peal_reactor_run_once(served.reactor, 0), -ETIMEDOUT);
 	hear(&raw, PEAL__FRAME_ANSWER, 1, 0, "e");
-	leave(&raw);
-	close_reactor();
+	leave_and_close(&raw);
 }
 
 static void send_away(struct peal_reactor *reactor, struct peal_peer peer,
@@ -249,14 +236,12 @@ static void call_to_a_client_that_comes_expires_in_time(void **state)
 static void
 turn_that_a_timer_of_the_reactors_ended_did_not_time_out(void **state)
 {
-	struct peal_reactor_options options = usual_options();
 	struct raw_client raw;
 	uint64_t start_ns;
 
 	(void)state;
 	expired_count = 0;
-	open_reactor(&options);
-	connect_raw(&raw, 0);
+	open_usual_for(&raw);
 	run();
 	assert_int_equal(peal_reactor_call(served.reactor, served.opened, "?",
 	                                   1, 50 * MS, expire, NULL),
@@ -267,8 +252,7 @@ turn_that_a_timer_of_the_reactors_ended_did_not_time_out(void **state)
 			peal_reactor_run_once(served.reactor, PATIENCE_NS), 0);
 	assert_true(now_ns() - start_ns < PATIENCE_NS);
 	assert_int_equal(peal_reactor_run_once(served.reactor, MS), -ETIMEDOUT);
-	leave(&raw);
-	close_reactor();
+	leave_and_close(&raw);
 }
 
 static uint32_t named_count, named_by_others_count;
@@ -362,8 +346,7 @@ static void request_that_waited_for_a_thread_too_long_is_not_begun(void **state)
 	struct raw_client raw;
 
 	(void)state;
-	open_reactor(&options);
-	connect_raw(&raw, 0);
+	open_reactor_for(&raw, &options);
 	ask_within(&raw, 1, PATIENCE_NS);
 	ask_within(&raw, 2, 50 * MS);
 	assert_int_equal(raw_ask(&raw, 3, "e"), 0);
@@ -381,8 +364,7 @@ static void request_that_waited_for_a_thread_too_long_is_not_begun(void **state)
 	assert_int_equal(stats.answered_count, 1);
 	assert_int_equal(stats.failed_count, 2);
 	assert_int_equal(stats.running_count, 0);
-	leave(&raw);
-	close_reactor();
+	leave_and_close(&raw);
 }
 
 static void request_of_one_that_went_meanwhile_is_not_begun(void **state)
@@ -392,8 +374,7 @@ static void request_of_one_that_went_meanwhile_is_not_begun(void **state)
 	struct raw_client raw;
 
 	(void)state;
-	open_reactor(&options);
-	connect_raw(&raw, 0);
+	open_reactor_for(&raw, &options);
 	assert_int_equal(raw_ask(&raw, 1, "e"), 0);
 	run_until(&waiting.count, 1);
 	raw_close(&raw, false);
@@ -475,8 +456,7 @@ static void slot_that_is_taken_again_is_listed_once(void **state)
 	options.turn_budget = 1;
 	/* So that the list has room for what must not be in it. */
 	options.client_max = 8;
-	open_reactor(&options);
-	connect_raw(&raw, 0);
+	open_reactor_for(&raw, &options);
 	for (uint64_t id = 1; id <= 8; id++)
 		assert_int_equal(raw_ask(&raw, id, "e"), 0);
 	served.reactor->is_brisk = true;

@@ -30,14 +30,12 @@ static void note_answer(int error, const struct peal_message *answer, void *arg)
 /* It answers two of three calls and goes before the server looks. */
 static void answer_and_go(bool say_bye)
 {
-	struct peal_reactor_options options = usual_options();
 	struct peal_message message = {0};
 	struct peal__frame_parts parts;
 	struct raw_client raw;
 
 	memset(&answers, 0, sizeof(answers));
-	open_reactor(&options);
-	connect_raw(&raw, 0);
+	open_usual_for(&raw);
 	for (int i = 0; i < 3; i++)
 		assert_int_equal(
 			peal_reactor_call(served.reactor, served.opened, "?", 1,
@@ -115,11 +113,8 @@ static void end_and_let_in(struct raw_client *gone)
 		sleep_ns(MS);
 	}
 	run_until(&served.opened_count, 2);
-	assert_int_equal(raw_ask(&next, 1, "e"), 0);
-	run();
-	hear(&next, PEAL__FRAME_ANSWER, 1, 0, "e");
-	leave(&next);
-	close_reactor();
+	ask_and_hear(&next, 1, "e");
+	leave_and_close(&next);
 }
 
 static void
@@ -130,8 +125,7 @@ client_that_is_sent_away_is_told_though_its_request_is_open(void **state)
 
 	(void)state;
 	options.client_max = 1;
-	open_reactor(&options);
-	connect_raw(&raw, 0);
+	open_reactor_for(&raw, &options);
 	assert_int_equal(raw_ask(&raw, 1, "k"), 0);
 	run_until(&served.kept_count, 1);
 	assert_int_equal(peal_reactor_disconnect(served.reactor, served.opened),
@@ -147,8 +141,7 @@ static void talk_nonsense(bool on_socket)
 	struct raw_client raw;
 
 	options.client_max = 1;
-	open_reactor(&options);
-	connect_raw(&raw, 0);
+	open_reactor_for(&raw, &options);
 	assert_int_equal(raw_ask(&raw, 1, "k"), 0);
 	run_until(&served.kept_count, 1);
 	if (on_socket)

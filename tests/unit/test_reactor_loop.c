@@ -155,8 +155,7 @@ static void every_call_expires_in_the_loop_of_the_caller(void **state)
 		assert_int_equal(peal_reactor_dispatch(served.reactor), 0);
 	assert_true(left_ns == PEAL_FOREVER);
 	assert_int_equal(peal_reactor_dispatch(served.reactor), 0);
-	leave(&raw);
-	close_reactor();
+	leave_and_close(&raw);
 }
 
 static void timer_that_is_due_is_work(void **state)
@@ -177,8 +176,7 @@ static void timer_that_is_due_is_work(void **state)
 	assert_int_equal(peal_reactor_dispatch(served.reactor), 0);
 	assert_int_equal(ended.count, 1);
 	assert_int_equal(ended.order[0], 7);
-	leave(&raw);
-	close_reactor();
+	leave_and_close(&raw);
 }
 
 /* ends ---------------------------------------------------------------------- */

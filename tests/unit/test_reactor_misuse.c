@@ -47,8 +47,7 @@ static void callbacks_of_close_cannot_close_once_more(void **state)
 
 	(void)state;
 	options.on_closed = close_it;
-	open_reactor(&options);
-	connect_raw(&raw, 0);
+	open_reactor_for(&raw, &options);
 	assert_int_equal(peal_reactor_post(served.reactor, close_by_post,
 	                                   served.reactor),
 	                 0);
@@ -81,25 +80,6 @@ static void close_ends_posts_that_post_again(void **state)
 }
 
 /* forks --------------------------------------------------------------------- */
-
-/* In the child: the bit of the first thing that is not refused. */
-static int try_everything(struct peal_request *request)
-{
-	void *place;
-
-	if (!peal_request_cancelled(request))
-		return 1;
-	if (peal_request_retain(request) != -ESTALE)
-		return 2;
-	if (peal_reply_claim(request, 4, &place) != -ESTALE)
-		return 3;
-	if (peal_reply_publish(request, 0) != -ESTALE)
-		return 4;
-	if (peal_reply(request, "from", 4) != -ESTALE)
-		return 5;
-	peal_request_drop(request);
-	return 0;
-}
 
 static void answer_from_a_child(struct peal_request *request, void *arg)
 {
@@ -159,13 +139,11 @@ static void executor_that_returns_no_errno_costs_one_answer(void **state)
 	(void)state;
 	options.executor = refuse_oddly;
 	options.inline_mode = PEAL_INLINE_NEVER;
-	open_reactor(&options);
-	connect_raw(&raw, 0);
+	open_reactor_for(&raw, &options);
 	assert_int_equal(raw_ask(&raw, 1, "e"), 0);
 	run();
 	hear(&raw, PEAL__FRAME_FAILED, 1, -EIO, "");
-	leave(&raw);
-	close_reactor();
+	leave_and_close(&raw);
 }
 
 /* threads ------------------------------------------------------------------- */
@@ -238,8 +216,7 @@ static void handler_on_a_worker_cannot_run_its_reactor(void **state)
 	options.on_request = take_over;
 	options.worker_count = 1;
 	options.inline_mode = PEAL_INLINE_NEVER;
-	open_reactor(&options);
-	connect_raw(&raw, 0);
+	open_reactor_for(&raw, &options);
 	assert_int_equal(raw_ask(&raw, 1, "t"), 0);
 	run_until(&taking.has_come, 1);
 	/* Nobody is in the reactor now. */
@@ -253,8 +230,7 @@ static void handler_on_a_worker_cannot_run_its_reactor(void **state)
 	assert_true(peal_reactor_is_current(served.reactor));
 	run();
 	hear(&raw, PEAL__FRAME_ANSWER, 1, 0, "done");
-	leave(&raw);
-	close_reactor();
+	leave_and_close(&raw);
 }
 
 /* clients ------------------------------------------------------------------- */

@@ -50,8 +50,7 @@ static void client_that_was_parked_this_moment_has_not_stalled(void **state)
 
 	(void)state;
 	options.stall_timeout_ns = 100 * SECOND;
-	open_reactor(&options);
-	connect_raw(&raw, 0);
+	open_reactor_for(&raw, &options);
 	run();
 	assert_int_equal(peal_reactor_call(served.reactor, served.opened, "?",
 	                                   1, MS, push_until_full, NULL),
@@ -64,8 +63,7 @@ static void client_that_was_parked_this_moment_has_not_stalled(void **state)
 	assert_int_equal(served.reactor->queued_count, 1);
 	run();
 	assert_int_equal(served.closed_count, 0);
-	leave(&raw);
-	close_reactor();
+	leave_and_close(&raw);
 }
 
 static void client_whose_request_may_not_be_taken_is_not_idle(void **state)
@@ -113,8 +111,7 @@ static void client_that_answers_calls_is_not_idle(void **state)
 
 	(void)state;
 	options.idle_timeout_ns = 100 * MS;
-	open_reactor(&options);
-	connect_raw(&raw, 0);
+	open_reactor_for(&raw, &options);
 	for (uint32_t i = 1; i <= 20; i++) {
 		assert_int_equal(
 			peal_reactor_call(served.reactor, served.opened, "?", 1,
@@ -129,8 +126,7 @@ static void client_that_answers_calls_is_not_idle(void **state)
 		sleep_ns(20 * MS);
 	}
 	assert_int_equal(served.closed_count, 0);
-	leave(&raw);
-	close_reactor();
+	leave_and_close(&raw);
 }
 
 /* waits --------------------------------------------------------------------- */
@@ -297,8 +293,7 @@ static void answer_to_a_call_is_copied_where_requests_are(void **state)
 
 	(void)state;
 	options.copy_requests = 1;
-	open_reactor(&options);
-	connect_raw(&raw, 0);
+	open_reactor_for(&raw, &options);
 	seen.raw = &raw;
 	assert_int_equal(peal_reactor_call(served.reactor, served.opened, "?",
 	                                   1, PEAL_FOREVER, write_under_it,

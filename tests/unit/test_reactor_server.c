@@ -56,26 +56,21 @@ static void again(void *arg)
 
 static void posts_run_in_order_and_starve_nobody(void **state)
 {
-	struct peal_reactor_options options = usual_options();
 	struct raw_client raw;
 
 	(void)state;
 	posted.count = 0;
 	posted.order = 0;
-	open_reactor(&options);
-	connect_raw(&raw, 0);
+	open_usual_for(&raw);
 	for (uintptr_t i = 1; i <= 5; i++)
 		assert_int_equal(
 			peal_reactor_post(served.reactor, note, (void *)i), 0);
 	run();
 	assert_int_equal(posted.order, 12345);
 	assert_int_equal(peal_reactor_post(served.reactor, again, NULL), 0);
-	assert_int_equal(raw_ask(&raw, 1, "e"), 0);
+	ask_and_hear(&raw, 1, "e");
 	run();
-	hear(&raw, PEAL__FRAME_ANSWER, 1, 0, "e");
-	run();
-	leave(&raw);
-	close_reactor();
+	leave_and_close(&raw);
 }
 
 static int answer_error;
@@ -103,8 +98,7 @@ call_of_the_server_is_answered_past_its_stalled_requests(void **state)
 	(void)state;
 	answer_count = 0;
 	options.in_flight_per_client_max = 1;
-	open_reactor(&options);
-	connect_raw(&raw, 0);
+	open_reactor_for(&raw, &options);
 	assert_int_equal(raw_ask(&raw, 1, "k"), 0);
 	assert_int_equal(raw_ask(&raw, 2, "e"), 0);
 	run();
@@ -123,19 +117,16 @@ call_of_the_server_is_answered_past_its_stalled_requests(void **state)
 	assert_string_equal(answer_text, "pong");
 	assert_int_equal(peal_reply(served.kept[0], "", 0), 0);
 	run();
-	leave(&raw);
-	close_reactor();
+	leave_and_close(&raw);
 }
 
 static void call_of_the_server_ends_with_its_client_or_its_time(void **state)
 {
-	struct peal_reactor_options options = usual_options();
 	struct raw_client raw;
 
 	(void)state;
 	answer_count = 0;
-	open_reactor(&options);
-	connect_raw(&raw, 0);
+	open_usual_for(&raw);
 	assert_int_equal(peal_reactor_call(served.reactor, served.opened, "a",
 	                                   1, PEAL__NS_PER_MS, on_answer, NULL),
 	                 0);
@@ -152,12 +143,10 @@ static void call_of_the_server_ends_with_its_client_or_its_time(void **state)
 
 static void client_is_sent_away(void **state)
 {
-	struct peal_reactor_options options = usual_options();
 	struct raw_client raw;
 
 	(void)state;
-	open_reactor(&options);
-	connect_raw(&raw, 0);
+	open_usual_for(&raw);
 	assert_int_equal(peal_reactor_disconnect(served.reactor, served.opened),
 	                 0);
 	run_until(&served.closed_count, 1);
@@ -175,8 +164,7 @@ static void silent_client_is_sent_away_when_asked(void **state)
 
 	(void)state;
 	options.idle_timeout_ns = 20 * PEAL__NS_PER_MS;
-	open_reactor(&options);
-	connect_raw(&raw, 0);
+	open_reactor_for(&raw, &options);
 	run_until(&served.closed_count, 1);
 	assert_int_equal(served.closed_reason, -ETIMEDOUT);
 	raw_close(&raw, false);
@@ -190,8 +178,7 @@ static void deaf_client_is_sent_away_when_asked(void **state)
 
 	(void)state;
 	options.stall_timeout_ns = 20 * PEAL__NS_PER_MS;
-	open_reactor(&options);
-	connect_raw(&raw, 0);
+	open_reactor_for(&raw, &options);
 	for (uint64_t i = 1; raw_ask(&raw, i, "e") == 0; i++)
 		run();
 	run_until(&served.closed_count, 1);
@@ -202,12 +189,10 @@ static void deaf_client_is_sent_away_when_asked(void **state)
 
 static void stop_answers_what_runs_and_refuses_the_rest(void **state)
 {
-	struct peal_reactor_options options = usual_options();
 	struct raw_client raw, other;
 
 	(void)state;
-	open_reactor(&options);
-	connect_raw(&raw, 0);
+	open_usual_for(&raw);
 	assert_int_equal(raw_ask(&raw, 1, "k"), 0);
 	run();
 	assert_int_equal(peal_reactor_stop(served.reactor, PATIENCE_NS), 0);
@@ -226,12 +211,10 @@ static void stop_answers_what_runs_and_refuses_the_rest(void **state)
 
 static void drain_ends_at_its_bound(void **state)
 {
-	struct peal_reactor_options options = usual_options();
 	struct raw_client raw;
 
 	(void)state;
-	open_reactor(&options);
-	connect_raw(&raw, 0);
+	open_usual_for(&raw);
 	assert_int_equal(raw_ask(&raw, 1, "k"), 0);
 	run();
 	assert_int_equal(peal_reactor_stop(served.reactor, PEAL__NS_PER_MS), 0);

@@ -14,8 +14,7 @@ static void one_that_asks_much_holds_and_the_others_wait(void **state)
 
 	(void)state;
 	open_turns();
-	begin_turns();
-	holder = holder_among(CROWD);
+	holder = begin_turns();
 	for (uint32_t i = 0; i < CROWD; i++) {
 		const struct peal__peer *peer = peer_of(&crowd.raws[i]);
 
@@ -157,8 +156,7 @@ static void turn_is_over_after_a_pause(void **state)
 
 	(void)state;
 	open_turns();
-	begin_turns();
-	holder = holder_among(CROWD);
+	holder = begin_turns();
 	pass_once();
 	pass_once();
 	assert_int_equal(holder_among(CROWD), holder);
@@ -182,11 +180,9 @@ turn_of_a_client_that_wakes_up_is_not_over_after_a_pause(void **state)
 
 	(void)state;
 	open_turns();
-	begin_turns();
-	holder = holder_among(CROWD);
+	holder = begin_turns();
 	turns()->pause_ticks = 0;
-	for (int i = 0; i < 5; i++)
-		pass_once();
+	pass_often(5);
 	assert_int_equal(holder_among(CROWD), holder);
 	ask(holder, 1);
 	pass_once(); /* takes it */
@@ -203,16 +199,14 @@ static void turn_of_one_that_has_asked_often_outlasts_a_pause(void **state)
 
 	(void)state;
 	open_turns();
-	begin_turns();
-	holder = holder_among(CROWD);
+	holder = begin_turns();
 	turns()->pause_ticks = 0;
 	for (int i = 0; i < 30; i++) {
 		ask(holder, 1);
 		pass_once();
 		hear_all(holder);
 	}
-	for (int i = 0; i < 5; i++)
-		pass_once();
+	pass_often(5);
 	assert_int_equal(holder_among(CROWD), holder);
 	turns()->long_pause_ticks = 0;
 	pass_once();
@@ -229,8 +223,7 @@ static void turn_is_not_over_while_nobody_else_has_asked(void **state)
 	begin_turns();
 	turns()->turn_length_ticks = turns()->wake_ticks = 0;
 	turns()->pause_ticks = turns()->long_pause_ticks = 0;
-	for (int i = 0; i < 20; i++)
-		pass_once();
+	pass_often(20);
 	for (uint32_t i = 0; i < CROWD; i++)
 		hear_all(i);
 	for (uint32_t i = 0; i < CROWD; i++)
@@ -252,8 +245,7 @@ static void answer_is_for_the_next_turn_of_one_whose_turn_is_over(void **state)
 
 	(void)state;
 	open_turns();
-	begin_turns();
-	first = holder_among(CROWD);
+	first = begin_turns();
 	hear_all(first);
 	ask(first, 1);
 	turns()->wake_ticks = 0;
@@ -264,8 +256,7 @@ static void answer_is_for_the_next_turn_of_one_whose_turn_is_over(void **state)
 	assert_int_equal(hear_all(first), 0);
 	assert_int_equal(hear_all(second), 1);
 	turns()->wake_ticks = 0;
-	for (int i = 0; i < 5; i++)
-		pass_once();
+	pass_often(5);
 	assert_int_equal(hear_all(first), 1);
 	close_turns(CROWD);
 }

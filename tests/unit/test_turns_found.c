@@ -19,8 +19,7 @@ one_that_has_slept_before_is_told_that_its_turn_is_over(void **state)
 
 	(void)state;
 	open_turns();
-	begin_turns();
-	holder = holder_among(CROWD);
+	holder = begin_turns();
 	seq = &crowd.raws[holder].connection.segment->answers.seq;
 	before = *seq;
 	hear_all(holder);
@@ -45,8 +44,7 @@ one_that_sleeps_is_not_woken_to_hear_that_its_turn_is_over(void **state)
 
 	(void)state;
 	open_turns();
-	begin_turns();
-	holder = holder_among(CROWD);
+	holder = begin_turns();
 	seq = &crowd.raws[holder].connection.segment->answers.seq;
 	hear_all(holder);
 	before = *seq;
@@ -102,8 +100,7 @@ static void nothing_is_work_at_the_cap_of_all(void **state)
 	(void)state;
 	options.in_flight_max = 1;
 	open_turns_with(&options, CROWD);
-	begin_turns();
-	holder = holder_among(CROWD);
+	holder = begin_turns();
 	assert_true(peal__reactor_has_work(served.reactor));
 	assert_int_equal(raw_ask(&crowd.raws[holder], 1000, "k"), 0);
 	pass_once();
@@ -113,8 +110,7 @@ static void nothing_is_work_at_the_cap_of_all(void **state)
 	                 -ETIMEDOUT);
 	assert_int_equal(peal_reply(served.kept[0], "e", 1), 0);
 	turns()->wake_ticks = turns()->pause_ticks = 0;
-	for (int i = 0; i < 10; i++)
-		pass_once();
+	pass_often(10);
 	for (uint32_t i = 0; i < CROWD; i++)
 		if (i != holder)
 			assert_int_equal(hear_all(i), 1);
@@ -131,8 +127,7 @@ static void parking_is_counted_in_turns_as_ever(void **state)
 
 	(void)state;
 	open_turns();
-	begin_turns();
-	holder = holder_among(CROWD);
+	holder = begin_turns();
 	waiting = crowd.raws[(holder + 1) % CROWD].connection.self;
 	assert_int_equal(peal_reactor_push(served.reactor, waiting, news,
 	                                   sizeof(news)),

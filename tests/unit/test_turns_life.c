@@ -6,14 +6,28 @@
 
 /* who leaves -------------------------------------------------------------- */
 
+static void leave_but(uint32_t one)
+{
+	for (uint32_t i = 0; i < CROWD; i++)
+		if (i != one)
+			leave(&crowd.raws[i]);
+}
+
+/* After a stop: the clients are still there. */
+static void close_before_them(void)
+{
+	close_reactor();
+	for (uint32_t i = 0; i < CROWD; i++)
+		raw_close(&crowd.raws[i], false);
+}
+
 static void those_who_ask_no_more_are_free(void **state)
 {
 	(void)state;
 	open_turns();
 	begin_turns();
 	turns()->wake_ticks = turns()->pause_ticks = 0;
-	for (int i = 0; i < 20; i++)
-		pass_once();
+	pass_often(20);
 	turns()->leave_ticks = 0;
 	end_window();
 	pass_once();
@@ -34,9 +48,7 @@ static void last_one_is_freed_when_the_others_close(void **state)
 	for (uint32_t last = 0; last < CROWD; last++) {
 		open_turns();
 		begin_turns();
-		for (uint32_t i = 0; i < CROWD; i++)
-			if (i != last)
-				leave(&crowd.raws[i]);
+		leave_but(last);
 		assert_int_equal(peer_of(&crowd.raws[last])->part.turn,
 		                 PEAL__TURN_FREE);
 		assert_int_equal(yield_of(&crowd.raws[last]), 0);
@@ -57,8 +69,7 @@ static void turn_of_a_holder_that_closes_is_passed_on(void **state)
 
 	(void)state;
 	open_turns();
-	begin_turns();
-	holder = holder_among(CROWD);
+	holder = begin_turns();
 	leave(&crowd.raws[holder]);
 	pass_once();
 	assert_int_equal(turns()->holder_count, 1);
@@ -67,9 +78,7 @@ static void turn_of_a_holder_that_closes_is_passed_on(void **state)
 	if (peer_of(&crowd.raws[next])->part.turn != PEAL__TURN_HOLDING)
 		next = CROWD - holder - next;
 	assert_int_equal(hear_all(next), 1);
-	for (uint32_t i = 0; i < CROWD; i++)
-		if (i != holder)
-			leave(&crowd.raws[i]);
+	leave_but(holder);
 	close_reactor();
 }
 
@@ -79,15 +88,13 @@ static void one_that_closes_while_it_waits_is_waited_for_no_more(void **state)
 
 	(void)state;
 	open_turns();
-	begin_turns();
-	holder = holder_among(CROWD);
+	holder = begin_turns();
 	closing = (holder + 1) % CROWD;
 	leave(&crowd.raws[closing]);
 	assert_int_equal(turns()->waiting_count, 1);
 	assert_ptr_equal(turns()->first, turns()->last);
 	turns()->wake_ticks = 0;
-	for (int i = 0; i < 5; i++)
-		pass_once();
+	pass_often(5);
 	assert_int_equal(hear_all(CROWD - holder - closing), 1);
 	/* Its slot is somebody else's, who is free. */
 	connect_raw(&crowd.raws[closing], 0);
@@ -104,8 +111,7 @@ static void stop_frees_all(void **state)
 
 	(void)state;
 	open_turns();
-	begin_turns();
-	holder = holder_among(CROWD);
+	holder = begin_turns();
 	hear_all(holder);
 	assert_int_equal(peal_reactor_stop(served.reactor, PATIENCE_NS), 0);
 	pass_once();
@@ -114,9 +120,7 @@ static void stop_frees_all(void **state)
 	assert_int_equal(peal_reactor_run(served.reactor), 0);
 	for (uint32_t i = 0; i < CROWD; i++)
 		assert_int_equal(yield_of(&crowd.raws[i]), 0);
-	close_reactor();
-	for (uint32_t i = 0; i < CROWD; i++)
-		raw_close(&crowd.raws[i], false);
+	close_before_them();
 }
 
 static void requests_of_those_who_waited_are_refused_in_a_drain(void **state)
@@ -125,8 +129,7 @@ static void requests_of_those_who_waited_are_refused_in_a_drain(void **state)
 
 	(void)state;
 	open_turns();
-	begin_turns();
-	holder = holder_among(CROWD);
+	holder = begin_turns();
 	hear_all(holder);
 	assert_int_equal(raw_ask(&crowd.raws[holder], 1000, "k"), 0);
 	pass_once();
@@ -140,9 +143,7 @@ static void requests_of_those_who_waited_are_refused_in_a_drain(void **state)
 	assert_int_equal(peal_reply(served.kept[0], "last", 4), 0);
 	assert_int_equal(peal_reactor_run(served.reactor), 0);
 	hear(&crowd.raws[holder], PEAL__FRAME_ANSWER, 1000, 0, "last");
-	close_reactor();
-	for (uint32_t i = 0; i < CROWD; i++)
-		raw_close(&crowd.raws[i], false);
+	close_before_them();
 }
 
 /* the server's own processor ---------------------------------------------- */
@@ -166,6 +167,18 @@ static bool stay_with_all_clients(uint32_t count)
 	return peal__cpu_current() == cpu;
 }
 
+/* The turn of the next one has begun, and that of the one before not ended. */
+static void begin_overlap(uint32_t count)
+{
+	if (!stay_with_all_clients(count)) {
+		close_turns(count);
+		CHECK_SKIP("this process may not be pinned");
+	}
+	turns()->wake_ticks = 0;
+	pass_once();
+	turns()->wake_ticks = crowd.for_ever;
+}
+
 static void move_on(void)
 {
 	sched_setaffinity(0, sizeof(all_cpus), &all_cpus);
@@ -178,16 +191,9 @@ static void turns_overlap_for_one_beside_the_server(void **state)
 
 	(void)state;
 	open_turns();
-	begin_turns();
-	holder = holder_among(CROWD);
+	holder = begin_turns();
 	hear_all(holder);
-	if (!stay_with_all_clients(CROWD)) {
-		close_turns(CROWD);
-		CHECK_SKIP("this process may not be pinned");
-	}
-	turns()->wake_ticks = 0;
-	pass_once();
-	turns()->wake_ticks = crowd.for_ever;
+	begin_overlap(CROWD);
 	assert_ptr_equal(turns()->leaving, peer_of(&crowd.raws[holder]));
 	assert_int_equal(turns()->holder_count, 2);
 	assert_int_equal(yield_of(&crowd.raws[holder]), 0);
@@ -205,15 +211,8 @@ static void one_that_closes_while_it_leaves_is_forgotten(void **state)
 
 	(void)state;
 	open_turns();
-	begin_turns();
-	holder = holder_among(CROWD);
-	if (!stay_with_all_clients(CROWD)) {
-		close_turns(CROWD);
-		CHECK_SKIP("this process may not be pinned");
-	}
-	turns()->wake_ticks = 0;
-	pass_once();
-	turns()->wake_ticks = crowd.for_ever;
+	holder = begin_turns();
+	begin_overlap(CROWD);
 	assert_ptr_equal(turns()->leaving, peer_of(&crowd.raws[holder]));
 	assert_int_equal(
 		peal_reactor_disconnect(served.reactor,
@@ -224,9 +223,7 @@ static void one_that_closes_while_it_leaves_is_forgotten(void **state)
 	assert_int_equal(turns()->holder_count, 1);
 	assert_int_equal(turns()->waiting_count, 1);
 	move_on();
-	for (uint32_t i = 0; i < CROWD; i++)
-		if (i != holder)
-			leave(&crowd.raws[i]);
+	leave_but(holder);
 	raw_close(&crowd.raws[holder], false);
 	close_reactor();
 }
@@ -239,16 +236,9 @@ static void turns_that_overlap_end_though_nobody_else_waits(void **state)
 
 	(void)state;
 	open_turns_with(&options, 2);
-	begin_turns_of(2);
-	holder = holder_among(2);
+	holder = begin_turns_of(2);
 	hear_all(holder);
-	if (!stay_with_all_clients(2)) {
-		close_turns(2);
-		CHECK_SKIP("this process may not be pinned");
-	}
-	turns()->wake_ticks = 0;
-	pass_once();
-	turns()->wake_ticks = crowd.for_ever;
+	begin_overlap(2);
 	assert_int_equal(turns()->holder_count, 2);
 	pass_once();
 	move_on();
@@ -277,8 +267,7 @@ static void server_does_not_sleep_while_a_waiting_one_has_asked(void **state)
 			peal_reactor_run_once(served.reactor, PATIENCE_NS), 0);
 	assert_true(now_ns() - start_ns < PATIENCE_NS);
 	/* Everybody has been served: it may sleep. */
-	for (int i = 0; i < 5; i++)
-		pass_once();
+	pass_often(5);
 	for (uint32_t i = 0; i < CROWD; i++)
 		assert_int_equal(hear_all(i), 1);
 	assert_false(peal__reactor_has_work(served.reactor));
@@ -290,8 +279,7 @@ static void server_does_not_sleep_while_a_waiting_one_has_asked(void **state)
 		assert_true(
 			peal__reactor_has_work(served.reactor) ||
 			peal_ring_has_data(&peer_of(&crowd.raws[i])->slot->rx));
-		for (int pass = 0; pass < 5; pass++)
-			pass_once();
+		pass_often(5);
 		assert_int_equal(hear_all(i), 1);
 	}
 	close_turns(CROWD);

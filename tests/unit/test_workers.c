@@ -73,8 +73,7 @@ static void reversed(uint64_t flags, int rounds)
 		}
 		assert_int_equal(seen, (UINT32_C(1) << DEPTH) - 1);
 	}
-	leave(&raw);
-	close_reactor();
+	leave_and_close(&raw);
 }
 
 static void reversed_answers_of_workers_come_in_order(void **state)
@@ -99,8 +98,7 @@ static void stuck_handler_keeps_the_reactor_open(void **state)
 	options.on_request = serve_stuck;
 	options.worker_count = 1;
 	options.inline_mode = PEAL_INLINE_NEVER;
-	open_reactor(&options);
-	connect_raw(&raw, 0);
+	open_reactor_for(&raw, &options);
 	ask_number(&raw, 0);
 	run_until(&started_count, 1);
 	assert_int_equal(peal_reactor_close(served.reactor), -EBUSY);
@@ -162,8 +160,7 @@ static void nobody_spins_while_handlers_need_all_processors(void **state)
 	assert_false(is_told_to_yield(&raw));
 	run();
 	assert_false(served.reactor->consumer->is_calm);
-	leave(&raw);
-	close_reactor();
+	leave_and_close(&raw);
 }
 
 /* what is known of handlers -------------------------------------------------- */
@@ -185,16 +182,14 @@ static void one_long_handler_does_not_make_all_long(void **state)
 	options.on_request = serve_pushed_off;
 	options.worker_count = 1;
 	options.inline_mode = PEAL_INLINE_ALWAYS;
-	open_reactor(&options);
-	connect_raw(&raw, 0);
+	open_reactor_for(&raw, &options);
 	served.reactor->mean_ticks = 0;
 	ask_number(&raw, 0);
 	run();
 	hear(&raw, PEAL__FRAME_ANSWER, 1, 0, "");
 	assert_true(served.reactor->mean_ticks > 0);
 	assert_true(served.reactor->mean_ticks < served.reactor->tiny_ticks);
-	leave(&raw);
-	close_reactor();
+	leave_and_close(&raw);
 }
 
 static uint32_t replied_count;
@@ -227,8 +222,7 @@ static void request_beside_one_that_is_answered_is_alone(void **state)
 	struct raw_client raw;
 
 	(void)state;
-	open_reactor(&options);
-	connect_raw(&raw, 0);
+	open_reactor_for(&raw, &options);
 	for (uint32_t i = 0; i < 2; i++) {
 		ask_number(&raw, i);
 		run_until(&replied_count, i + 1);
@@ -311,8 +305,7 @@ static void handler_that_ends_wakes_who_waits_at_the_cap(void **state)
 
 	(void)state;
 	options.in_flight_per_client_max = 1;
-	open_reactor(&options);
-	connect_raw(&raw, 0);
+	open_reactor_for(&raw, &options);
 	assert_int_equal(pthread_create(&background.thread, NULL,
 	                                run_in_background, served.reactor),
 	                 0);
@@ -335,8 +328,7 @@ static void handler_that_ends_wakes_who_drains(void **state)
 	struct raw_client raw;
 
 	(void)state;
-	open_reactor(&options);
-	connect_raw(&raw, 0);
+	open_reactor_for(&raw, &options);
 	assert_int_equal(pthread_create(&background.thread, NULL,
 	                                run_in_background, served.reactor),
 	                 0);
@@ -359,8 +351,7 @@ static void handler_that_ends_wakes_who_waits_for_its_place(void **state)
 
 	(void)state;
 	options.client_max = 1;
-	open_reactor(&options);
-	connect_raw(&raw, 0);
+	open_reactor_for(&raw, &options);
 	assert_int_equal(pthread_create(&background.thread, NULL,
 	                                run_in_background, served.reactor),
 	                 0);
@@ -424,8 +415,7 @@ static void executor_runs_handlers_where_the_user_wants(void **state)
 	executed_count = 0;
 	options.executor = execute;
 	options.inline_mode = PEAL_INLINE_NEVER;
-	open_reactor(&options);
-	connect_raw(&raw, 0);
+	open_reactor_for(&raw, &options);
 	for (uint64_t i = 1; i <= 4; i++)
 		assert_int_equal(raw_ask(&raw, i, "e"), 0);
 	run();
@@ -435,8 +425,7 @@ static void executor_runs_handlers_where_the_user_wants(void **state)
 	run();
 	for (uint64_t i = 1; i <= 4; i++)
 		hear(&raw, PEAL__FRAME_ANSWER, i, 0, "e");
-	leave(&raw);
-	close_reactor();
+	leave_and_close(&raw);
 }
 
 static void executor_that_refuses_fails_the_request(void **state)
@@ -446,13 +435,11 @@ static void executor_that_refuses_fails_the_request(void **state)
 
 	(void)state;
 	options.executor = refuse;
-	open_reactor(&options);
-	connect_raw(&raw, 0);
+	open_reactor_for(&raw, &options);
 	assert_int_equal(raw_ask(&raw, 1, "e"), 0);
 	run();
 	hear(&raw, PEAL__FRAME_FAILED, 1, -ENOBUFS, "");
-	leave(&raw);
-	close_reactor();
+	leave_and_close(&raw);
 }
 
 int main(void)

@@ -5,7 +5,8 @@
  * nothing.
  *
  *	open_turns()    nobody has asked for anything
- *	begin_turns()   all three have asked much; one holds, and two wait
+ *	begin_turns()   all three have asked much; one holds, and two wait; which
+ *	                one it is
  */
 #ifndef PEAL_TESTS_UNIT_TURNS_FIXTURE_H
 #define PEAL_TESTS_UNIT_TURNS_FIXTURE_H
@@ -98,6 +99,12 @@ static inline void pass_once(void)
 	peal_reactor_run_once(served.reactor, 0);
 }
 
+static inline void pass_often(int count)
+{
+	while (count-- > 0)
+		pass_once();
+}
+
 /* The next pass begins a window. */
 static inline void end_window(void)
 {
@@ -129,7 +136,7 @@ static inline uint32_t holder_among(uint32_t count)
 	return found;
 }
 
-static inline void begin_turns_of(uint32_t count)
+static inline uint32_t begin_turns_of(uint32_t count)
 {
 	end_window();
 	pass_once(); /* what was asked before is of another window */
@@ -141,11 +148,12 @@ static inline void begin_turns_of(uint32_t count)
 	pass_once(); /* sees that it has asked */
 	assert_int_equal(turns()->holder_count, 1);
 	assert_int_equal(turns()->waiting_count, count - 1);
+	return holder_among(count);
 }
 
-static inline void begin_turns(void)
+static inline uint32_t begin_turns(void)
 {
-	begin_turns_of(CROWD);
+	return begin_turns_of(CROWD);
 }
 
 static inline void close_turns(uint32_t count)
@@ -162,8 +170,7 @@ static inline void serve_all(int round_count, int pass_count)
 	uint64_t least;
 
 	for (int round = 0; round < round_count; round++) {
-		for (int pass = 0; pass < pass_count; pass++)
-			pass_once();
+		pass_often(pass_count);
 		assert_true(turns()->holder_count <= 1);
 		for (uint32_t i = 0; i < CROWD; i++) {
 			hear_all(i);
