@@ -53,4 +53,18 @@ static inline int check_in_child(int (*run)(void *arg), void *arg)
 		skip();                                   \
 	} while (0)
 
+/* A child that ends with CHECK_NOT_HERE cannot try it on this machine. */
+#define CHECK_NOT_HERE 77
+
+/* Skips the test then, and says why. Any other status but 0 fails it. */
+static inline void check_passes_in_child(int (*run)(void *arg), void *arg,
+                                         const char *why_not_here)
+{
+	int status = check_in_child(run, arg);
+
+	if (status == CHECK_NOT_HERE)
+		CHECK_SKIP(why_not_here);
+	assert_int_equal(status, 0);
+}
+
 #endif

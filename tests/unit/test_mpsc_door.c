@@ -98,7 +98,7 @@ static int serve_strangely(void *unused)
 
 	(void)unused;
 	if (!become_strange())
-		return 77;
+		return CHECK_NOT_HERE;
 	options.socket_mode = 0666;
 	options.allow_uid = allowed;
 	options.allow_uid_count = 2;
@@ -125,7 +125,7 @@ static void overflow_user_is_refused_whatever_its_number_is(void **state)
 	status = check_in_child(serve_strangely, NULL);
 	snprintf(path, sizeof(path), "%s/uid", own.directory.path);
 	unlink(path);
-	if (status == 77)
+	if (status == CHECK_NOT_HERE)
 		CHECK_SKIP("mounts of its own are not to be had here");
 	assert_int_equal(status, 0);
 }
