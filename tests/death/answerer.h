@@ -12,7 +12,7 @@
 #ifndef PEAL_TESTS_DEATH_ANSWERER_H
 #define PEAL_TESTS_DEATH_ANSWERER_H
 
-#include "tests/scene.h"
+#include "tests/slots.h"
 
 #include "peal/client.h"
 #include "reactor/reactor.h"
@@ -31,7 +31,7 @@ struct board {
 	uint64_t hold;      /* the victim's requests are not answered for now */
 	uint64_t send_away; /* after the answer; then it is 0 again */
 	uint64_t asked, answered, alone; /* of the other */
-	uint64_t use_count;              /* of slots: their generations */
+	uint64_t use_count;              /* of slots */
 	struct scene_held held;
 	struct peal_reactor_stats stats;
 	char fault[200];
@@ -138,14 +138,8 @@ static bool is_alone(struct peal_reactor *reactor, char why[SCENE_WHY_BYTES])
 {
 	const struct peal_consumer *consumer = reactor->consumer;
 	struct peal_reactor_stats *stats = &board->stats;
-	uint32_t free_count = 0;
-	uint64_t use_count = 0;
+	uint32_t free_count = slots_free_count(consumer);
 
-	for (uint32_t i = 0; i < SLOT_MAX; i++) {
-		free_count += scene_get(&consumer->slots[i].state) ==
-		              PEAL__SLOT_FREE;
-		use_count += consumer->slots[i].peer.generation;
-	}
 	if (peal_reactor_stats(reactor, stats) < 0)
 		return false;
 	snprintf(why, SCENE_WHY_BYTES,
@@ -156,7 +150,7 @@ static bool is_alone(struct peal_reactor *reactor, char why[SCENE_WHY_BYTES])
 	if (stats->received_count !=
 	    stats->answered_count + stats->failed_count + stats->dropped_count)
 		fault("a request is not accounted for");
-	board->use_count = use_count;
+	board->use_count = slots_use_count(consumer);
 	return scene_holds_the_same(&board->held, why);
 }
 

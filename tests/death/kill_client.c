@@ -14,7 +14,7 @@
  *
  *	./test_kill_client [--full]     50 kills in each of three ways, or 334
  */
-#include "tests/scene.h"
+#include "tests/slots.h"
 
 #include <malloc.h>
 #include <pthread.h>
@@ -320,10 +320,7 @@ static bool is_empty(struct peal_reactor *reactor)
 {
 	const struct peal_consumer *consumer = reactor->consumer;
 
-	board->free_count = 0;
-	for (uint32_t i = 0; i < consumer->slot_max; i++)
-		board->free_count += scene_get(&consumer->slots[i].state) ==
-		                     PEAL__SLOT_FREE;
+	board->free_count = slots_free_count(consumer);
 	return peal_reactor_stats(reactor, &board->stats) == 0 &&
 	       board->stats.running_count == 0 &&
 	       board->opened_count == board->closed_count &&

@@ -15,9 +15,7 @@
  *
  *	./test_kill_producer [--full]     100 kills, or 1,000
  */
-#include "tests/scene.h"
-
-#include "mpsc/server.h"
+#include "tests/slots.h"
 
 #define PRODUCER_COUNT 4
 #define LIFE_MAX 8192
@@ -242,14 +240,12 @@ static int drain(struct peal_consumer *consumer, uint64_t *chance)
 /* Nobody is attached any more: did everything come back? */
 static bool is_empty(struct peal_consumer *consumer)
 {
-	board->free_count = board->status_free_count = 0;
-	for (uint32_t i = 0; i < consumer->slot_max; i++) {
-		board->free_count += scene_get(&consumer->slots[i].state) ==
-		                     PEAL__SLOT_FREE;
+	board->free_count = slots_free_count(consumer);
+	board->status_free_count = 0;
+	for (uint32_t i = 0; i < consumer->slot_max; i++)
 		board->status_free_count +=
 			scene_get(&consumer->status_slots[i].state) ==
 			PEAL__STATUS_SLOT_FREE;
-	}
 	board->client_count = scene_get(&consumer->status->client_count);
 	return board->free_count == consumer->slot_max &&
 	       board->status_free_count == consumer->slot_max &&
@@ -270,7 +266,7 @@ static int drain_until_empty(struct peal_consumer *consumer, uint64_t *chance)
 
 static int consume_all(struct peal_consumer *consumer)
 {
-	uint64_t chance = scene_seed, moved = 0;
+	uint64_t chance = scene_seed, use_count;
 	int result = 0;
 
 	/* The first life detaches by itself: what was set up once is there. */
@@ -281,8 +277,7 @@ static int consume_all(struct peal_consumer *consumer)
 	}
 	if (drain_until_empty(consumer, &chance) < 0)
 		return 1;
-	for (uint32_t i = 0; i < consumer->slot_max; i++)
-		moved -= consumer->slots[i].peer.generation;
+	use_count = slots_use_count(consumer);
 	board->before = scene_held();
 	scene_put(&board->is_ready, 1);
 	while (result == 0) {
@@ -292,9 +287,7 @@ static int consume_all(struct peal_consumer *consumer)
 	if (result < 0 || drain_until_empty(consumer, &chance) < 0)
 		return 1;
 	board->after = scene_held();
-	for (uint32_t i = 0; i < consumer->slot_max; i++)
-		moved += consumer->slots[i].peer.generation;
-	board->generations_moved = moved;
+	board->generations_moved = slots_use_count(consumer) - use_count;
 	peal_consumer_stats(consumer, &board->stats);
 	return 0;
 }

@@ -11,9 +11,7 @@
 #ifndef PEAL_TESTS_DEATH_WORDS_H
 #define PEAL_TESTS_DEATH_WORDS_H
 
-#include "tests/scene.h"
-
-#include "mpsc/server.h"
+#include "tests/slots.h"
 
 #define NAME "words"
 #define OTHER_SENDER 0
@@ -26,7 +24,7 @@ struct board {
 	uint64_t attempted, published, received;
 	uint64_t asked, pings; /* of the other */
 	uint64_t alone;        /* pings after which only the other was left */
-	uint64_t use_count;    /* of slots: the sum of their generations */
+	uint64_t use_count;    /* of slots */
 	uint64_t hold;         /* the consumer takes nothing for now */
 	struct scene_held held;
 	char fault[200];
@@ -76,19 +74,13 @@ static int drain(struct peal_consumer *consumer)
 /* The slot is free, and nothing is held that was not held before; or why not. */
 static bool is_alone(struct peal_consumer *consumer, char why[SCENE_WHY_BYTES])
 {
-	uint32_t free_count = 0;
-	uint64_t use_count = 0;
+	uint32_t free_count = slots_free_count(consumer);
 
-	for (uint32_t i = 0; i < SLOT_MAX; i++) {
-		free_count += scene_get(&consumer->slots[i].state) ==
-		              PEAL__SLOT_FREE;
-		use_count += consumer->slots[i].peer.generation;
-	}
 	snprintf(why, SCENE_WHY_BYTES, "%u of %u slots are free", free_count,
 	         SLOT_MAX - 1);
 	if (free_count != SLOT_MAX - 1)
 		return false;
-	board->use_count = use_count;
+	board->use_count = slots_use_count(consumer);
 	/* The first one to go leaves what was set up once. */
 	return scene_holds_the_same(&board->held, why);
 }

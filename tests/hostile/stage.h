@@ -15,7 +15,7 @@
 #ifndef PEAL_TESTS_HOSTILE_STAGE_H
 #define PEAL_TESTS_HOSTILE_STAGE_H
 
-#include "tests/scene.h"
+#include "tests/slots.h"
 
 #include <fcntl.h>
 #include <sys/socket.h>
@@ -24,7 +24,6 @@
 
 #include "mpsc/layout.h"
 #include "mpsc/segment.h"
-#include "mpsc/server.h"
 #include "mpsc/wire.h"
 #include "peal/doorbell.h"
 #include "shm/pass.h"
@@ -97,14 +96,10 @@ static inline int stage_hear(const void *data, size_t bytes)
 static inline void stage_answer(struct peal_consumer *consumer)
 {
 	uint64_t asked = scene_get(&stage_board->asked);
-	uint32_t free_count = 0;
 
 	if (asked == stage_board->answered)
 		return;
-	for (uint32_t i = 0; i < STAGE_SLOTS; i++)
-		free_count += scene_get(&consumer->slots[i].state) ==
-		              PEAL__SLOT_FREE;
-	stage_board->free_count = free_count;
+	stage_board->free_count = slots_free_count(consumer);
 	stage_board->held = scene_held();
 	peal_consumer_stats(consumer, &stage_board->stats);
 	scene_put(&stage_board->answered, asked);
