@@ -36,9 +36,9 @@ VALGRIND = ('valgrind', '--quiet', '--error-exitcode=99', '--leak-check=no',
             '--fair-sched=yes')
 VALGRIND_PROGRAMS = frozenset({
     'base', 'shm', 'ring', 'ring_claims', 'ring_hostile', 'ring_flow',
-    'doorbell', 'lifeline', 'spin', 'scan', 'wire', 'name', 'name_lock', 'lanes',
-    'observer', 'observer_hostile', 'observer_process', 'my_last',
-    'store_buffers'})
+    'doorbell', 'doorbell_wait', 'lifeline', 'spin', 'spin_budget', 'scan', 'wire',
+    'name', 'name_lock', 'lanes', 'observer', 'observer_hostile',
+    'observer_process', 'my_last', 'store_buffers'})
 VALGRIND_FEW = frozenset({'ring', 'ring_claims', 'ring_hostile', 'wire', 'scan'})
 VALGRIND_PATIENCE = 10.0
 

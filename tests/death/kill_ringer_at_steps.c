@@ -16,6 +16,7 @@
 #include "peal/doorbell.h"
 #include "peal/ring.h"
 
+#define DRY_RUNS 3
 #define RING_BYTES 4096
 #define BATCH_MAX 2
 #define MESSAGE_BYTES 100
@@ -322,21 +323,26 @@ static void kill_at_every_step(const char *name, uint64_t batch,
                                            struct steps *steps))
 {
 	static struct steps steps = {.everywhere = true};
-	uint64_t kill_count = 0;
+	uint64_t kill_count = 0, count = UINT64_MAX;
 
-	run(batch, STEPS_NEVER, &steps);
-	expect_nothing_wrong(&steps, name);
-	assert_int_equal(steps.kind, STEPS_OVER);
-	for (uint64_t target = 1; target <= steps.count; target++) {
+	/* The shortest: who is disturbed has to look again and again. */
+	for (int i = 0; i < DRY_RUNS; i++) {
+		run(batch, STEPS_NEVER, &steps);
+		expect_nothing_wrong(&steps, name);
+		assert_int_equal(steps.kind, STEPS_OVER);
+		if (steps.count < count)
+			count = steps.count;
+	}
+	for (uint64_t target = 1; target <= count; target++) {
 		kill_count += run(batch, target, &steps);
 		expect_nothing_wrong(&steps, name);
 	}
 	print_message("steps: %s: %llu boundaries, %u of system calls; %llu "
 	              "kills\n",
-	              name, (unsigned long long)steps.count, steps.call_count,
+	              name, (unsigned long long)count, steps.call_count,
 	              (unsigned long long)kill_count);
 	/* A life may be a little shorter than the dry run. */
-	assert_true(kill_count > steps.count / 2);
+	assert_true(kill_count > count / 2);
 	assert_true(steps.call_count > 0);
 }
 
