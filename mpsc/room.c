@@ -133,7 +133,9 @@ int peal__producer_wait_for_room(struct peal_producer *producer, size_t bytes,
 		                         &look, &limit);
 		if (producer->options.wait_mode == PEAL_WAIT_FD)
 			peal__producer_hear(producer);
-		if (peal__ring_make_room(&producer->hot.tx, frame_bytes))
+		/* Room that a server made before it went is none. */
+		if (producer->lost == 0 &&
+		    peal__ring_make_room(&producer->hot.tx, frame_bytes))
 			return 0;
 		error = interrupted(producer);
 		if (error < 0)

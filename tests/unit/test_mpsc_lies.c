@@ -81,11 +81,72 @@ static void room_that_cannot_be_does_not_keep_a_producer_awake(void **state)
 	peal_consumer_close(consumer);
 }
 
+/* A server that makes room and goes, unnoticed by the last look before a sleep. */
+static struct {
+	struct peal_consumer *consumer;
+	struct peal_producer *producer;
+	bool is_settled;
+} leaving;
+
+static void about_to_sleep(void *object)
+{
+	(void)object;
+	leaving.is_settled = true;
+}
+
+static int last_look(void *object)
+{
+	struct peal_producer *producer = leaving.producer;
+
+	(void)object;
+	if (leaving.is_settled && leaving.consumer != NULL) {
+		__atomic_store_n(
+			&producer->connection.segment->request_released,
+			producer->hot.tx.first, __ATOMIC_SEQ_CST);
+		peal_consumer_close(leaving.consumer);
+		leaving.consumer = NULL;
+	}
+	return 0;
+}
+
+/* Once it was room: the claim came to nothing and said that it had come to
+ * something, and who wrote there wrote anywhere. */
+static void room_of_a_server_that_has_gone_is_none(void **state)
+{
+	static const struct peal__producer_owner owner = {
+		.interrupt = last_look,
+		.settle = about_to_sleep,
+		.wake_fd = -1,
+	};
+	struct peal_producer_options options = producer_options();
+	void *data = NULL;
+	int error;
+
+	(void)state;
+	options.spin_mode = PEAL_SPIN_NEVER;
+	leaving.consumer = open_consumer();
+	leaving.producer = attach_with(&options);
+	leaving.is_settled = false;
+	fill(leaving.producer, 100);
+	leaving.producer->owner = &owner;
+	error = peal_producer_claim(leaving.producer, 100, PATIENCE_NS, &data);
+#ifdef PEAL_NO_BOUNDED_SLEEP
+	assert_int_equal(error, -ESHUTDOWN);
+#else
+	/* The net ends the sleep before the server is looked at. */
+	assert_int_equal(error, leaving.producer->lost);
+#endif
+	assert_null(leaving.consumer);
+	assert_int_equal(data == NULL, error != 0);
+	peal_producer_detach(leaving.producer);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(message_that_is_taken_back_does_not_keep_its_slot),
 		TEST(room_that_cannot_be_does_not_keep_a_producer_awake),
+		TEST(room_of_a_server_that_has_gone_is_none),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL) != 0;
