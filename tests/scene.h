@@ -104,6 +104,19 @@ static inline bool scene_reach(const uint64_t *word, uint64_t least,
 	return true;
 }
 
+/* The same, and not past a @fault that somebody tells meanwhile: what is waited
+ * for may never come then. */
+static inline bool scene_reach_unless(const char *fault, const uint64_t *word,
+                                      uint64_t least, uint64_t timeout_ns)
+{
+	uint64_t end_ns = scene_now_ns() + timeout_ns;
+
+	while (scene_get(word) < least && *fault == '\0' &&
+	       scene_now_ns() < end_ns)
+		scene_sleep_ns(100 * SCENE_US);
+	return scene_get(word) >= least;
+}
+
 /* chance: splitmix64, from a seed that is printed and can be given -------- */
 
 static uint64_t scene_seed;

@@ -294,9 +294,11 @@ static void judge_life(int status, const char *what)
 	if (status != 0 && status != CHECK_KILLED_BY + SIGKILL)
 		fault("the victim ended with %d", status);
 	scene_add(&board->asked, 1);
-	if (!scene_reach(&board->answered, board->asked, WATCH_NS))
+	if (!scene_reach_unless(board->fault, &board->answered, board->asked,
+	                        WATCH_NS))
 		fault("the other client is not answered any more");
-	else if (!scene_reach(&board->alone, board->asked, WATCH_NS))
+	else if (!scene_reach_unless(board->fault, &board->alone, board->asked,
+	                             WATCH_NS))
 		fault("the server does not get up");
 	if (board->fault[0] != '\0')
 		fail_msg("%s: %s", what, board->fault);

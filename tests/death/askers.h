@@ -321,8 +321,8 @@ static void judge_life(int status, const char *what)
 	scene_put(&board->stop, 0);
 	heir = scene_start(inherit, NULL);
 	for (uint32_t i = 0; i < ASKER_COUNT; i++)
-		if (!scene_reach(&board->answered[i], before[i] + DEPTH,
-		                 WATCH_NS))
+		if (!scene_reach_unless(board->fault, &board->answered[i],
+		                        before[i] + DEPTH, WATCH_NS))
 			fault("client %u is not answered by the heir", i);
 	scene_put(&board->stop, 1);
 	why = heir_fault(heir);

@@ -251,8 +251,9 @@ static bool live_and_die(pid_t consumer, uint64_t *chance)
 	if (strcmp(scene_names(), NAME " " NAME ".lock ") != 0)
 		return fault("left behind: %s", scene_names()) == 0;
 	for (int i = 0; i < PRODUCER_COUNT; i++)
-		if (!scene_reach(&board->actors[i].told_count, board->round,
-		                 10 * SCENE_S))
+		if (!scene_reach_unless(board->fault,
+		                        &board->actors[i].told_count,
+		                        board->round, 10 * SCENE_S))
 			return fault("round %llu: producer %d was not told",
 			             (unsigned long long)board->round, i) == 0;
 	return board->fault[0] == '\0';

@@ -227,14 +227,17 @@ static void judge_life(int status, const char *what)
 	if (status != 0 && status != CHECK_KILLED_BY + SIGKILL)
 		fault("the victim ended with %d", status);
 	/* Whoever watches for deaths rings for the dead. */
-	if (!scene_reach(&board->received, board->published, WATCH_NS))
+	if (!scene_reach_unless(board->fault, &board->received,
+	                        board->published, WATCH_NS))
 		fault("%llu of %llu messages arrived",
 		      (unsigned long long)board->received,
 		      (unsigned long long)board->published);
 	scene_add(&board->asked, 1);
-	if (!scene_reach(&board->pings, board->asked, WATCH_NS))
+	if (!scene_reach_unless(board->fault, &board->pings, board->asked,
+	                        WATCH_NS))
 		fault("nobody can wake the consumer any more");
-	else if (!scene_reach(&board->alone, board->asked, WATCH_NS))
+	else if (!scene_reach_unless(board->fault, &board->alone, board->asked,
+	                             WATCH_NS))
 		fault("the slot was not freed");
 	if (board->received != board->published &&
 	    board->received != board->attempted)

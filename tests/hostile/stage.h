@@ -196,9 +196,11 @@ static inline bool stage_is_well(void)
 	uint64_t end_ns = scene_now_ns() + STAGE_PATIENCE_NS;
 	uint64_t least = scene_get(&stage_board->sent) + 100;
 
-	if (!scene_reach(&stage_board->received, least, STAGE_PATIENCE_NS))
+	if (!scene_reach_unless(stage_board->fault, &stage_board->received,
+	                        least, STAGE_PATIENCE_NS))
 		stage_fault("the neighbour is not heard");
-	while (stage_ask() && scene_now_ns() < end_ns) {
+	while (stage_board->fault[0] == '\0' && stage_ask() &&
+	       scene_now_ns() < end_ns) {
 		if (stage_board->free_count == STAGE_SLOTS - 1 &&
 		    stage_board->held.fds == stage_held.fds &&
 		    stage_board->held.maps == stage_held.maps &&
