@@ -95,8 +95,10 @@ static int claim_for_call(struct peal_client *client,
 		if (PEAL_LIKELY(error != -EAGAIN) || timeout_ns == 0)
 			return error;
 		error = peal__client_take(client, NULL, NULL);
-		if (error < 0 && error != -EAGAIN)
+		if (error < 0 && error != -EAGAIN) {
+			client->producer->told |= client->producer->lost != 0;
 			return error;
+		}
 		if (outgoing->deadline_ns == PEAL__NEVER)
 			continue;
 		if (peal__clock_ns() >= outgoing->deadline_ns)

@@ -276,6 +276,34 @@ static void wake_and_cancel_may_race_with_a_reconnect(void **state)
 	server_stop(&server);
 }
 
+/* While it waits for room it finds an answer that makes no sense. */
+static void
+loss_that_a_call_finds_while_it_waits_for_room_is_told_once(void **state)
+{
+	struct peal_client_options options = client_options();
+	struct peal_client *client;
+	struct peal_message answer;
+
+	(void)state;
+	server_start(&server);
+	options.reconnect = 1;
+	client = client_with(&options);
+	send_request(client, "junk 9");
+	while (__atomic_load_n(&server.request_count, __ATOMIC_ACQUIRE) == 0)
+		sleep_ns(MS);
+	flag_set(&server.is_deaf);
+	while (peal_client_send(client, "echo", 4, 0, 0, NULL) == 0)
+		continue;
+	assert_int_equal(call_text(client, "echo", SECOND, &answer), -EPROTO);
+	__atomic_store_n(&server.is_deaf, 0, __ATOMIC_RELEASE);
+	expect_answer(client, "echo", "echo");
+	assert_int_equal(client_stats(client).reconnect_count, 1);
+	while (peal_client_recv(client, 0, &answer) == 0)
+		assert_int_equal(answer.status, -EPROTO);
+	peal_client_close(client);
+	server_stop(&server);
+}
+
 static int use_in_child(void *argument)
 {
 	struct peal_client *client = argument;
@@ -399,6 +427,7 @@ int main(void)
 		TEST(reconnect_mends_what_the_call_before_told),
 		TEST(socket_that_cannot_be_watched_is_told_and_tried_again),
 		TEST(wake_and_cancel_may_race_with_a_reconnect),
+		TEST(loss_that_a_call_finds_while_it_waits_for_room_is_told_once),
 		TEST(forked_child_is_estale),
 		TEST(fd_mode_blocks_in_the_loop_of_the_caller),
 	};
