@@ -114,7 +114,7 @@ static void client_that_reads_slowly_is_not_one_that_does_not_read(void **state)
 	struct raw_client raw;
 
 	(void)state;
-	options.stall_timeout_ns = 100 * MS;
+	options.stall_timeout_ns = 500 * MS;
 	open_reactor_for(&raw, &options);
 	for (int i = 0; i < 100; i++)
 		assert_int_equal(peal_reactor_push(served.reactor,
@@ -124,7 +124,7 @@ static void client_that_reads_slowly_is_not_one_that_does_not_read(void **state)
 	for (int i = 0; i < 30; i++) {
 		assert_int_equal(raw_hear(&raw, &message, &parts), 0);
 		peal_reactor_run_once(served.reactor, 10 * MS);
-		sleep_ns(10 * MS);
+		sleep_ns(20 * MS);
 		peal_reactor_run_once(served.reactor, 0);
 	}
 	assert_int_equal(served.closed_count, 0);
