@@ -66,6 +66,8 @@ struct peal__running {
 	uint64_t sequence; /* among those of an ordered client */
 	bool is_settled;
 	bool is_inline; /* its handler runs on the reactor's thread, now */
+	bool was_alone; /* and nobody else had asked when it was answered, */
+	uint64_t settled_ticks; /* which was then */
 	uint64_t handler_ticks; /* W; 0: not known */
 	struct peal__running *next_free;
 	struct peal__running *kept_next, *kept_previous; /* of one client */

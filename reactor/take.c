@@ -100,6 +100,17 @@ static void recycle(struct peal__running *running)
 		peal__drain_check(reactor->consumer, peer->slot);
 }
 
+/* Has nobody asked, as far as one sees, beside @running? */
+static bool is_alone(const struct peal__running *running)
+{
+	const struct peal_reactor *reactor = running->reactor;
+	const struct peal__slot *slot = running->client->slot;
+
+	return !peal_ring_has_data(&slot->rx) &&
+	       !peal__scan_has_hot(&reactor->consumer->scan,
+	                           running->request.peer.slot_index);
+}
+
 /* One that was not answered at once. Apart, so that the way of those that were
  * stays short. */
 __attribute__((noinline)) static void end_kept(struct peal__running *running)
@@ -121,8 +132,15 @@ void peal__running_settle(struct peal__running *running, bool was_sent)
 	else
 		stats->answered_count++;
 	running->is_settled = true;
-	if (running->is_inline)
-		return; /* its handler still runs, here */
+	if (running->is_inline) {
+		/* Its handler still runs, here. Its client may ask again before
+		 * that returns: this is not beside it. */
+		if (running->reactor->can_dispatch) {
+			running->was_alone = is_alone(running);
+			running->settled_ticks = peal__cpu_ticks();
+		}
+		return;
+	}
 	/* W1: pairs with W5 in run_work(): whoever comes second ends it. */
 	before = __atomic_fetch_or(&running->flags, PEAL__SETTLED,
 	                           __ATOMIC_ACQ_REL);
@@ -238,6 +256,16 @@ static void look_at_crowd(struct peal_reactor *reactor, struct peal__peer *peer,
 	peal__peer_yield(peer, PEAL__YIELD_CROWD, reactor->is_crowded);
 }
 
+/* Has nobody waited for the handler, which returns now? Who asks again as soon as
+ * he is answered does not wait, if the handler then soon returns. */
+static bool was_lone(const struct peal__running *running, uint64_t now)
+{
+	if (running->is_settled &&
+	    now - running->settled_ticks < running->reactor->short_ticks)
+		return running->was_alone;
+	return is_alone(running);
+}
+
 static void run_inline(struct peal__running *running,
                        const struct peal_message *message)
 {
@@ -260,10 +288,10 @@ static void run_inline(struct peal__running *running,
 	running->is_inline = false;
 	peal_consumer_release(reactor->consumer, message);
 	if (is_measured) {
-		learn(reactor, peal__cpu_ticks() - start);
-		if (peal_ring_has_data(&running->client->slot->rx) ||
-		    peal__scan_has_hot(&reactor->consumer->scan,
-		                       request->peer.slot_index))
+		uint64_t end = peal__cpu_ticks();
+
+		learn(reactor, end - start);
+		if (!was_lone(running, end))
 			reactor->lone_count = 0;
 	}
 	if (running->is_settled) {
@@ -313,9 +341,10 @@ static void dispatch(struct peal__running *running,
  * have lately been short, or for a good while no request has come beside
  * another one.
  */
-static bool is_for_inline(const struct peal_reactor *reactor,
-                          const struct peal__peer *peer)
+static bool is_for_inline(const struct peal__running *running)
 {
+	const struct peal_reactor *reactor = running->reactor;
+
 	if (!reactor->can_dispatch ||
 	    reactor->options.inline_mode == PEAL_INLINE_ALWAYS)
 		return true;
@@ -326,9 +355,7 @@ static bool is_for_inline(const struct peal_reactor *reactor,
 	return reactor->unsettled_count == 1 &&
 	       (reactor->mean_ticks < reactor->short_ticks ||
 	        reactor->lone_count >= LONE_ENOUGH) &&
-	       !peal_ring_has_data(&peer->slot->rx) &&
-	       !peal__scan_has_hot(&reactor->consumer->scan,
-	                           peer->id.slot_index) &&
+	       is_alone(running) &&
 	       !peal__completions_has_any(reactor->completions);
 }
 
@@ -422,7 +449,7 @@ static void take_one(struct peal_reactor *reactor, struct peal__peer *peer,
 		peal__show_keep(running);
 		peal_consumer_release(reactor->consumer, message);
 		fail(running, error);
-	} else if (is_for_inline(reactor, peer)) {
+	} else if (is_for_inline(running)) {
 		run_inline(running, message);
 	} else {
 		dispatch(running, message);

@@ -29,6 +29,7 @@ struct bench {
 	char path[96];      /* of the socket */
 	uint64_t cell_ns;
 	char *workers;            /* of kv serve, or NULL */
+	bool is_spinning;         /* a client that is alone */
 	pid_t servers[WAY_COUNT]; /* 0: it has none */
 	struct store *store;
 	struct fork *fork;
@@ -87,6 +88,8 @@ static int open_peal(struct lane *lane)
 	options.name = lane->name;
 	options.order = lane->depth > 1 ? PEAL_UNORDERED : PEAL_ORDERED;
 	options.step_aside = 1; /* more lanes than processors */
+	if (lane->spins)
+		options.spin_mode = PEAL_SPIN_ALWAYS;
 	if (peal_client_connect(&options, PATIENCE_NS, &client) < 0)
 		return -1;
 	lane->connection = client;
@@ -203,6 +206,8 @@ static int measure(const struct bench *bench, int way, unsigned int depth,
 			.fork = bench->fork,
 			.name = way == SOCKET ? bench->path : bench->name,
 			.depth = depth,
+			.spins = bench->is_spinning && depth == 1 &&
+		                 lane_count == 1,
 			.rounds = rounds,
 			.seed = i + 1,
 			.end_ns = began_ns + bench->cell_ns,
@@ -398,9 +403,11 @@ int bench_command(int argc, char **argv)
 	char command[128];
 	int option, error;
 
-	while ((option = getopt(argc, argv, "+m:w:")) != -1) {
+	while ((option = getopt(argc, argv, "+m:sw:")) != -1) {
 		if (option == 'w')
 			bench.workers = optarg;
+		else if (option == 's')
+			bench.is_spinning = true;
 		else if (option == 'm' && atoi(optarg) > 0)
 			bench.cell_ns = (uint64_t)atoi(optarg) * 1000000;
 		else

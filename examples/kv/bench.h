@@ -20,6 +20,7 @@ struct lane {
 	void *connection;
 	int fd;
 	unsigned int depth; /* requests in flight */
+	bool spins;         /* for its answers, and never sleeps */
 	uint32_t rounds;
 	uint64_t seed;
 	uint64_t end_ns;

@@ -24,8 +24,9 @@ static const struct {
 	{"forks", client_command, "NAME", "print their names"},
 	{"session", client_command, "NAME [-f FORK]",
          "get, put, delete, scan, begin, commit, abort from stdin"},
-	{"bench", bench_command, "[-m MS] [-w WORKERS] NAME",
-         "compare peal with a socket and with no server"},
+	{"bench", bench_command, "[-m MS] [-s] [-w WORKERS] NAME",
+         "compare peal with a socket and with no server; with -s a client "
+         "that is alone spins"},
 };
 
 int usage(const char *command)

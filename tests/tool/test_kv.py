@@ -457,7 +457,7 @@ def a_directory_has_one_server():
 @test
 def bench_prints_its_tables_and_leaves_nothing():
     with place_of(PROGRAMS) as here:
-        code, out, err = here.run('kv', 'bench', '-m', '5', 'bench')
+        code, out, err = here.run('kv', 'bench', '-s', '-m', '5', 'bench')
         assert (code, err) == (0, ''), err
         rows = [line.split() for line in out.splitlines()
                 if line.startswith('    ')
