@@ -31,6 +31,7 @@ from pathlib import Path
 
 SKIPPED_EXIT_CODE = 77
 GRACE_S = 0.5
+LOOK_S = 0.05
 
 
 class Failure(Exception):
@@ -109,9 +110,9 @@ class Build:
                         *targets])
 
     def introspect(self, what):
-        """What meson knows about this build."""
-        return json.loads(command(['meson', 'introspect', f'--{what}',
-                                   str(self.directory)]))
+        """What meson knows about this build, and has written down."""
+        return json.loads((self.directory / 'meson-info' / f'intro-{what}.json')
+                          .read_text(encoding='utf-8'))
 
     def tests(self):
         """Every test that this build offers."""
@@ -317,10 +318,30 @@ def start_alone():
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def run(test, wrapper=(), environment=None, patience=1.0):
+def has_failed(output):
+    """Has the program that writes this file said that a check of it failed?"""
+    said = os.pread(output.fileno(), os.fstat(output.fileno()).st_size, 0)
+    return re.search(rb'^(\[ *FAILED *\]|not ok )', said, re.M) is not None
+
+
+def wait_for(process, output, result, give_up, to_the_end):
+    """Until it has ended or may be ended; tells @result if it had its time."""
+    while process.poll() is None:
+        left_s = give_up - time.monotonic()
+        result.timed_out = left_s <= 0
+        if result.timed_out or (not to_the_end and has_failed(output)):
+            return
+        try:
+            process.wait(left_s if to_the_end else min(LOOK_S, left_s))
+        except subprocess.TimeoutExpired:
+            pass
+
+
+def run(test, wrapper=(), environment=None, patience=1.0, to_the_end=True):
     """
     Run one test in a session of its own, without stdin, with an empty
     directory for its sockets and temporary files; kill what it leaves behind.
+    If it need not go on @to_the_end, the first check that fails ends it.
     """
     result = Result(test.name)
     began = time.monotonic()
@@ -336,16 +357,16 @@ def run(test, wrapper=(), environment=None, patience=1.0):
                 stderr=subprocess.STDOUT, start_new_session=True,
                 preexec_fn=start_alone) as process:
             try:
-                process.wait(test.timeout_s * patience)
-            except subprocess.TimeoutExpired:
-                result.timed_out = True
+                wait_for(process, output, result,
+                         began + test.timeout_s * patience, to_the_end)
             finally:
-                left_behind = kill_session(
-                    process.pid, 0 if process.poll() is None else GRACE_S)
+                has_ended = process.poll() is not None
+                left_behind = kill_session(process.pid,
+                                           GRACE_S if has_ended else 0)
         output.seek(0)
         result.output = output.read().decode(errors='replace')
     result.seconds = time.monotonic() - began
     judge(result, process.returncode)
-    if left_behind and not result.timed_out:
+    if left_behind and has_ended:
         result.failed.append((test.name, f'left {left_behind} processes behind'))
     return result

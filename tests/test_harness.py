@@ -28,10 +28,10 @@ def judged(output, code=0):
     return len(result.passed), len(result.failed), len(result.skipped), result
 
 
-def run_shell(script, timeout_s=10.0):
+def run_shell(script, timeout_s=10.0, **how):
     """A shell script as a test."""
     return harness.run(harness.Test('script', ['sh', '-c', script], {}, '/',
-                                    {'unit'}, timeout_s, []))
+                                    {'unit'}, timeout_s, []), **how)
 
 
 @test
@@ -121,6 +121,23 @@ def hanging_program_is_killed_with_its_children():
     result = run_shell('sleep 100 & sleep 100', 0.3)
     assert time.monotonic() - began < 5
     assert result.timed_out and len(result.failed) == 1, result
+
+
+@test
+def first_failure_ends_a_program_that_need_not_go_on():
+    for said in ('not ok 1 - one', '[ RUN      ] one\n[  FAILED  ] one'):
+        began = time.monotonic()
+        result = run_shell(f'echo "{said}"; sleep 100', to_the_end=False)
+        assert time.monotonic() - began < 5
+        assert [check for check, _ in result.failed] == ['one'], result
+        assert not result.timed_out, result
+
+
+@test
+def program_that_need_not_go_on_may_pass():
+    result = run_shell('echo ok 1 - one; sleep 0.2; echo ok 2 - not ok; '
+                       'echo 1..2', to_the_end=False)
+    assert (len(result.passed), len(result.failed)) == (2, 0), result
 
 
 @test
