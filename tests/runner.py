@@ -18,8 +18,8 @@ from pathlib import Path
 
 import harness
 from variants import (
-    ALONE_SUITES, FULL_ENVIRONMENT, FULL_PATIENCE, PAIRED_AT_ONCE, PAIRED_SUITES,
-    PATIENT_AT_ONCE, SANITIZER_ENVIRONMENT, SANITIZER_PATIENCE, VARIANTS, options_of)
+    ALONE_SUITES, AT_ONCE, FULL_ENVIRONMENT, FULL_PATIENCE, SANITIZER_ENVIRONMENT,
+    SANITIZER_PATIENCE, VARIANTS, options_of)
 
 SOURCE = Path(__file__).resolve().parent.parent
 COULD_NOT_EXIT_CODE = 2
@@ -234,6 +234,17 @@ class Run:
                 or (not self.options.only and
                     (self.options.long or name not in LONG_PROGRAMS))]
 
+    def configure(self):
+        """
+        All builds side by side, since meson mostly waits for one compiler. What
+        is wrong is told later, when the variant is compiled.
+        """
+        builds = {build.directory: build
+                  for build in map(self.build_of, self.variants())}
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            for build in builds.values():
+                pool.submit(build.prepare)
+
     def compile(self, variant):
         """Configure and compile what is asked for; the tests to run."""
         build = self.build_of(variant)
@@ -288,17 +299,10 @@ class Run:
         Those that mostly wait run several at a time, and those that may take
         longest first; the others want the machine for themselves.
         """
-        def key(test):
-            return -test.timeout_s
-
         alone = [test for test in tests if test.suites & ALONE_SUITES]
-        paired = [test for test in tests if test.suites & PAIRED_SUITES
-                  and test not in alone]
-        patient = [test for test in tests if test not in alone
-                   and test not in paired]
-        for some, at_once in ((sorted(patient, key=key), PATIENT_AT_ONCE),
-                              (sorted(paired, key=key), PAIRED_AT_ONCE),
-                              (alone, 1)):
+        others = sorted((test for test in tests if test not in alone),
+                        key=lambda test: -test.timeout_s)
+        for some, at_once in ((others, AT_ONCE), (alone, 1)):
             with ThreadPoolExecutor(at_once) as pool:
                 for done in as_completed([pool.submit(harness.run, test, *around)
                                           for test in some]):
@@ -306,32 +310,40 @@ class Run:
                     self.report.begin(result.test)
                     self.report.end(variant.name, result)
 
-    def program(self, name):
-        """Run a program of this folder and let its lines through as they come."""
-        self.report.heading(f'{name}: {PROGRAMS[name]}')
+    def start(self, name):
+        """A program of this folder."""
         command = [str(SOURCE / 'tests' / name)]
         if self.options.long:
             command += ['--long']
         for pattern in self.options.only:
             command += ['--only', pattern.split(':', 1)[-1]] \
                 if ':' in pattern else []
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, text=True,
+                                stdout=subprocess.PIPE, errors='replace',
+                                stderr=subprocess.STDOUT)
+
+    def follow(self, name, process):
+        """Let the lines of a program through as they come."""
+        self.report.heading(f'{name}: {PROGRAMS[name]}')
         result = harness.Result(name)
         lines = []
-        began = time.monotonic()
-        with subprocess.Popen(command, stdin=subprocess.DEVNULL, text=True,
-                              stdout=subprocess.PIPE, errors='replace',
-                              stderr=subprocess.STDOUT) as process:
-            try:
-                for line in process.stdout:
-                    lines.append(line)
-                    print(f'  {line}', end='', flush=True)
-            except KeyboardInterrupt:
-                process.terminate()
-                raise
+        for line in process.stdout:
+            lines.append(line)
+            print(f'  {line}', end='', flush=True)
         result.output = ''.join(lines)
-        harness.judge(result, process.returncode)
-        print(f'  {time.monotonic() - began:.1f} s')
+        harness.judge(result, process.wait())
         self.report.count(name, result)
+
+    def some_programs(self, names):
+        """Side by side; of each all lines come together."""
+        started = {name: self.start(name) for name in names}
+        try:
+            for name, process in started.items():
+                self.follow(name, process)
+        finally:
+            for process in started.values():
+                process.terminate()
+                process.wait()
 
     def none_forgotten(self, tests):
         """Every test belongs to a suite that some variant runs."""
@@ -358,10 +370,12 @@ class Run:
 
     def everything(self):
         """Run it; True if all is well."""
+        self.configure()
         for variant in self.variants():
             self.one_variant(variant)
-        for name in self.programs():
-            self.program(name)
+        for is_long in (False, True):
+            self.some_programs(name for name in self.programs()
+                               if (name in LONG_PROGRAMS) == is_long)
         if self.report.is_empty():
             raise harness.Failure('no test matches; try tests/run --list')
         return self.report.close()

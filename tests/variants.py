@@ -8,11 +8,12 @@ STRICT = ('-Dwerror=true',)
 BARE = ('-Dhooks=true', '-Dbounded_sleep=false', '-Dwhole=false',
         '-Dbench=false', '-Dexamples=false')
 # gcc warns about code that a sanitizer has put there, so nothing is strict.
-# Sanitizers make much of code, and optimising that takes minutes.
-SANITIZED = BARE + ('-Db_lundef=false', '-Dbuildtype=debugoptimized',
-                    '-Doptimization=1')
+# Sanitizers make much of code, and optimising that takes minutes; of debugging
+# information their reports need lines only.
+SANITIZED = BARE + ('-Db_lundef=false', '-Doptimization=1', '-Dc_args=-g1')
 QUICKLY = {'gcc': ('-Dunit_optimization=1',),
            'clang': ('-Dunit_optimization=0',),
+           'hooks': ('-Dunit_optimization=1',),
            'asan': ('-Dunit_optimization=0',),
            'tsan': ('-Dunit_optimization=0',)}
 
@@ -43,11 +44,10 @@ VALGRIND_FEW = frozenset({'ring', 'ring_claims', 'ring_hostile', 'wire', 'scan'}
 VALGRIND_PATIENCE = 10.0
 
 
-# Tests of these suites measure times in which nobody else may disturb them, those
-# of the next ones mostly wait for the dead, and the others do not mind.
-ALONE_SUITES = frozenset({'weave', 'stress', 'alone', 'load'})
-PAIRED_SUITES = frozenset({'death', 'steps'})
-PATIENT_AT_ONCE, PAIRED_AT_ONCE = 3, 2
+# Tests of these suites measure times in which nobody else may disturb them, or want
+# all processors; the others mostly wait.
+ALONE_SUITES = frozenset({'stress', 'alone', 'load'})
+AT_ONCE = 3
 
 
 @dataclass(frozen=True)
@@ -88,8 +88,8 @@ VARIANTS = (
                                       'fault', 'load'}), long=frozenset({'long'})),
     Variant('asan', 'the same under ASan and UBSan', 'gcc',
             SANITIZED + ('-Db_sanitize=address,undefined',),
-            frozenset({'unit', 'tool', 'weave', 'death'}),
-            'address,undefined', long=frozenset({'stress', 'fault', 'load'})),
+            frozenset({'unit', 'tool', 'weave', 'death', 'stress'}),
+            'address,undefined', long=frozenset({'fault', 'load'})),
     Variant('tsan', 'clang and TSan, what runs in one process', 'clang',
             SANITIZED + ('-Db_sanitize=thread',),
             frozenset({'inprocess'}), 'thread'),

@@ -25,6 +25,7 @@
 #define WALK_CALM_COUNT 15
 #define WALK_HANG_S 30
 #define WALK_SETTLE_NS (10 * SCENE_S)
+#define WALK_NAP_MAX_NS (5 * SCENE_MS)    /* to look takes time itself */
 #define WALK_LATE_MIN_NS (900 * SCENE_MS) /* a handshake has a second */
 #define WALK_LATE_MAX_NS (5 * SCENE_S)
 #define WALK_LATE_MAX 3
@@ -100,13 +101,15 @@ static inline bool walk_settle(const struct walk_held *base,
 		scene_now_ns() +
 		(walk.fault_count == 0 ? WALK_SETTLE_NS : 100 * SCENE_MS);
 
-	for (;;) {
+	for (uint64_t nap_ns = 50 * SCENE_US;; nap_ns += nap_ns / 2) {
 		*ret_held = walk_held();
 		if (walk_is_same(base, ret_held))
 			return true;
 		if (scene_now_ns() > end_ns)
 			return false;
-		scene_sleep_ns(50 * SCENE_US);
+		if (nap_ns > WALK_NAP_MAX_NS)
+			nap_ns = WALK_NAP_MAX_NS;
+		scene_sleep_ns(nap_ns);
 	}
 }
 
@@ -260,7 +263,7 @@ static inline bool walk_for_sure(struct walk_held *base, bool is_struck)
 	return was_struck;
 }
 
-static inline void walk_pass(int pass, struct walk_held base)
+static inline void walk_pass(int pass, struct walk_held *base)
 {
 	uint32_t missed = 0;
 
@@ -268,13 +271,13 @@ static inline void walk_pass(int pass, struct walk_held base)
 	for (walk.number = 1; walk.number < WALK_STEPS_MAX; walk.number++) {
 		uint32_t before = walk.fault_count;
 		uint32_t told = walk.told_count;
-		bool was_struck = walk_for_sure(&base, true);
+		bool was_struck = walk_for_sure(base, true);
 
 		/* What could do without has been used already. */
 		if (walk.told_count != told)
-			walk_for_sure(&base, false);
+			walk_for_sure(base, false);
 		if (walk.fault_count != before)
-			base = walk_held_at_rest(); /* lost is lost */
+			*base = walk_held_at_rest(); /* lost is lost */
 		missed = was_struck ? 0 : missed + 1;
 		if (walk.fault_count >= WALK_FAULTS_ENOUGH ||
 		    missed == (walk.operation->whose == FAULT_MINE
@@ -299,7 +302,7 @@ every_place_that_fails_is_told_and_leaves_nothing(void **state)
 		walk_once(NULL, false);
 	base = walk_held_at_rest();
 	for (int pass = 0; pass < FAULT_PASSES && walk.fault_count == 0; pass++)
-		walk_pass(pass, base);
+		walk_pass(pass, &base);
 	alarm(0);
 	print_message("fault: %-28s %5u places failed, %5u told an error, "
 	              "%4.1f s\n",
