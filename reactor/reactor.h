@@ -66,8 +66,6 @@ struct peal__running {
 	uint64_t sequence; /* among those of an ordered client */
 	bool is_settled;
 	bool is_inline; /* its handler runs on the reactor's thread, now */
-	bool was_alone; /* and nobody else had asked when it was answered, */
-	uint64_t settled_ticks; /* which was then */
 	uint64_t handler_ticks; /* W; 0: not known */
 	struct peal__running *next_free;
 	struct peal__running *kept_next, *kept_previous; /* of one client */
@@ -120,6 +118,9 @@ struct peal_reactor {
 	uint64_t calls_due_ns; /* not later than the first of their deadlines */
 	uint64_t timers_due_ns;
 	uint64_t mean_ticks; /* of handlers, moving */
+	uint64_t
+		settled_ticks; /* when the inline handler that runs answered, */
+	bool was_alone;        /* and nobody else had asked by then */
 	struct peal__turns turns;
 	uint32_t
 		lone_count; /* long inline handlers beside which nothing came */

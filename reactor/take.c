@@ -136,8 +136,8 @@ void peal__running_settle(struct peal__running *running, bool was_sent)
 		/* Its handler still runs, here. Its client may ask again before
 		 * that returns: this is not beside it. */
 		if (running->reactor->can_dispatch) {
-			running->was_alone = is_alone(running);
-			running->settled_ticks = peal__cpu_ticks();
+			running->reactor->was_alone = is_alone(running);
+			running->reactor->settled_ticks = peal__cpu_ticks();
 		}
 		return;
 	}
@@ -260,9 +260,11 @@ static void look_at_crowd(struct peal_reactor *reactor, struct peal__peer *peer,
  * he is answered does not wait, if the handler then soon returns. */
 static bool was_lone(const struct peal__running *running, uint64_t now)
 {
+	const struct peal_reactor *reactor = running->reactor;
+
 	if (running->is_settled &&
-	    now - running->settled_ticks < running->reactor->short_ticks)
-		return running->was_alone;
+	    now - reactor->settled_ticks < reactor->short_ticks)
+		return reactor->was_alone;
 	return is_alone(running);
 }
 

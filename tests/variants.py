@@ -45,8 +45,8 @@ VALGRIND_PATIENCE = 10.0
 
 
 # Tests of these suites measure times in which nobody else may disturb them, or want
-# all processors; the others mostly wait.
-ALONE_SUITES = frozenset({'stress', 'alone', 'load'})
+# all processors, or go step by step while others wait; the rest mostly waits.
+ALONE_SUITES = frozenset({'stress', 'alone', 'load', 'steps'})
 AT_ONCE = 3
 
 

@@ -21,7 +21,7 @@
 #define OTHER 0 /* its sender number; a victim's is its life */
 #define SLOT_MAX 8
 #define MESSAGE_BYTES 100
-#define WATCH_NS (10 * SCENE_S)
+#define WATCH_NS (30 * SCENE_S)
 
 struct board {
 	uint64_t is_open, is_connected, stop;

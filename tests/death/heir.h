@@ -8,7 +8,7 @@
 
 #include "tests/scene.h"
 
-#define WATCH_NS (10 * SCENE_S)
+#define WATCH_NS (30 * SCENE_S)
 #define FAR_ABOVE_NS (SCENE_IS_SANITIZED ? 3 * SCENE_S : SCENE_S)
 
 /* On the board: when the victim was killed, and who was told of it. */

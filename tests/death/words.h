@@ -16,7 +16,7 @@
 #define NAME "words"
 #define OTHER_SENDER 0
 #define SLOT_MAX 8
-#define WATCH_NS (10 * SCENE_S)
+#define WATCH_NS (30 * SCENE_S)
 
 struct board {
 	uint64_t is_open, is_attached, stop;
