@@ -321,7 +321,7 @@ def start_alone():
 def has_failed(output):
     """Has the program that writes this file said that a check of it failed?"""
     said = os.pread(output.fileno(), os.fstat(output.fileno()).st_size, 0)
-    return re.search(rb'^(\[ *FAILED *\]|not ok )', said, re.M) is not None
+    return re.search(rb'^(\[ *(FAILED|ERROR) *\] [^-]|not ok )', said, re.M) is not None
 
 
 def wait_for(process, output, result, give_up, to_the_end):

@@ -322,7 +322,7 @@ class Run:
                                 stdout=subprocess.PIPE, errors='replace',
                                 stderr=subprocess.STDOUT)
 
-    def follow(self, name, process):
+    def follow(self, name, process, began):
         """Let the lines of a program through as they come."""
         self.report.heading(f'{name}: {PROGRAMS[name]}')
         result = harness.Result(name)
@@ -332,14 +332,16 @@ class Run:
             print(f'  {line}', end='', flush=True)
         result.output = ''.join(lines)
         harness.judge(result, process.wait())
+        print(f'  {time.monotonic() - began:.1f} s')
         self.report.count(name, result)
 
     def some_programs(self, names):
         """Side by side; of each all lines come together."""
+        began = time.monotonic()
         started = {name: self.start(name) for name in names}
         try:
             for name, process in started.items():
-                self.follow(name, process)
+                self.follow(name, process, began)
         finally:
             for process in started.values():
                 process.terminate()

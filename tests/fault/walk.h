@@ -24,7 +24,7 @@
 #define WALK_FAULTS_ENOUGH 3
 #define WALK_CALM_COUNT 15
 #define WALK_HANG_S 30
-#define WALK_SETTLE_NS (10 * SCENE_S)
+#define WALK_SETTLE_NS (5 * SCENE_S)
 #define WALK_NAP_MAX_NS (5 * SCENE_MS)    /* to look takes time itself */
 #define WALK_LATE_MIN_NS (900 * SCENE_MS) /* a handshake has a second */
 #define WALK_LATE_MAX_NS (5 * SCENE_S)
