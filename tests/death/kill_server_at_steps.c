@@ -8,6 +8,8 @@
 #include "tests/death/askers.h"
 #include "tests/death/sample.h"
 
+#include <pthread.h>
+
 #define KILL_MAX 15 /* of each operation */
 
 static uint64_t *stepped; /* the thread of the victim's that is stepped, or 0 */
@@ -157,6 +159,28 @@ static int stop_and_close(void *arg)
 	return 0;
 }
 
+/* A thread that says who it is long before it is traced. */
+static void *begin_late(void *arg)
+{
+	(void)arg;
+	scene_put(stepped, (uint64_t)syscall(SYS_gettid));
+	scene_sleep_ns(20 * SCENE_MS);
+	own.is_begun = steps_begin() == 0;
+	steps_end();
+	return NULL;
+}
+
+static int be_traced_late(void *arg)
+{
+	pthread_t thread;
+
+	(void)arg;
+	if (pthread_create(&thread, NULL, begin_late, NULL) != 0)
+		return 1;
+	pthread_join(thread, NULL);
+	return own.is_begun == 1 ? 0 : 2;
+}
+
 /* the parent ---------------------------------------------------------------- */
 
 static bool run_to(const struct steps_operation *operation, uint64_t target,
@@ -179,6 +203,26 @@ static bool run_to(const struct steps_operation *operation, uint64_t target,
 	return was_killed;
 }
 
+static int open_boards(void **state)
+{
+	stepped = scene_board(sizeof(*stepped));
+	return stepped != NULL ? open_board(state) : -1;
+}
+
+static void a_thread_is_awaited_until_it_is_traced(void **state)
+{
+	static struct steps steps;
+	pid_t victim;
+
+	(void)state;
+	scene_put(stepped, 0);
+	victim = scene_start(be_traced_late, NULL);
+	assert_true(scene_reach(stepped, 1, WATCH_NS));
+	assert_false(steps_run(victim, (pid_t)*stepped, STEPS_NEVER, &steps));
+	assert_int_equal(steps.kind, STEPS_OVER);
+	assert_int_equal(scene_wait(victim, WATCH_NS), 0);
+}
+
 static void killed_at_any_instruction_of_an_answer(void **state)
 {
 	static const struct steps_operation operations[] = {
@@ -191,8 +235,6 @@ static void killed_at_any_instruction_of_an_answer(void **state)
 	};
 
 	(void)state;
-	stepped = scene_board(sizeof(*stepped));
-	assert_non_null(stepped);
 	start_askers();
 	/* How much there is to be done in a turn differs. */
 	steps_try_all(operations, CHECK_COUNT(operations), run_to, 25);
@@ -208,11 +250,12 @@ static void killed_at_any_instruction_of_an_answer(void **state)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
+		SCENE_TEST(a_thread_is_awaited_until_it_is_traced),
 		SCENE_TEST(killed_at_any_instruction_of_an_answer),
 	};
 
 	if (!steps_prepare(KILL_MAX, argc, argv))
 		return 77;
-	return cmocka_run_group_tests(tests, open_board,
+	return cmocka_run_group_tests(tests, open_boards,
 	                              scene_group_teardown) != 0;
 }

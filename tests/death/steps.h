@@ -345,10 +345,15 @@ static inline int steps_await(pid_t tid)
 	siginfo_t info = {0};
 	int status;
 
-	/* One that has ended is left to scene_wait(). */
-	while (waitid(P_PID, (id_t)tid, &info,
-	              WEXITED | WSTOPPED | WNOHANG | WNOWAIT | __WALL) == 0 &&
-	       info.si_pid != tid && scene_now_ns() < end_ns)
+	/*
+	 * A thread is not ours to be waited for until it is traced, -ECHILD.
+	 * One that has ended is left to scene_wait().
+	 */
+	while ((waitid(P_PID, (id_t)tid, &info,
+	               WEXITED | WSTOPPED | WNOHANG | WNOWAIT | __WALL) == 0
+	                ? info.si_pid != tid
+	                : errno == ECHILD) &&
+	       scene_now_ns() < end_ns)
 		scene_sleep_ns(20 * SCENE_US);
 	if (info.si_pid != tid || info.si_code != CLD_TRAPPED ||
 	    waitpid(tid, &status, __WALL) != tid)
