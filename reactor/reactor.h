@@ -117,13 +117,11 @@ struct peal_reactor {
 	uint64_t call_id;
 	uint64_t calls_due_ns; /* not later than the first of their deadlines */
 	uint64_t timers_due_ns;
-	uint64_t mean_ticks; /* of handlers, moving */
-	uint64_t
-		settled_ticks; /* when the inline handler that runs answered, */
-	bool was_alone;        /* and nobody else had asked by then */
+	uint64_t mean_ticks;    /* of handlers, moving */
+	uint64_t settled_ticks; /* when the handler that runs here answered, */
+	bool was_alone;         /* and nobody else had asked by then */
+	uint32_t lone_count; /* handlers in a row without company, not tiny */
 	struct peal__turns turns;
-	uint32_t
-		lone_count; /* long inline handlers beside which nothing came */
 	bool is_in_pass;
 	bool is_closing;            /* A: no more posts */
 	struct peal_reactor *outer; /* whose handler runs our pass, or NULL */

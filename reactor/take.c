@@ -111,6 +111,14 @@ static bool is_alone(const struct peal__running *running)
 	                           running->request.peer.slot_index);
 }
 
+/* Does it matter who had company? Not where handlers are so short that all of
+ * them run here. */
+static bool learns_company(const struct peal_reactor *reactor)
+{
+	return reactor->can_dispatch &&
+	       reactor->mean_ticks >= reactor->tiny_ticks;
+}
+
 /* One that was not answered at once. Apart, so that the way of those that were
  * stays short. */
 __attribute__((noinline)) static void end_kept(struct peal__running *running)
@@ -135,7 +143,7 @@ void peal__running_settle(struct peal__running *running, bool was_sent)
 	if (running->is_inline) {
 		/* Its handler still runs, here. Its client may ask again before
 		 * that returns: this is not beside it. */
-		if (running->reactor->can_dispatch) {
+		if (learns_company(running->reactor)) {
 			running->reactor->was_alone = is_alone(running);
 			running->reactor->settled_ticks = peal__cpu_ticks();
 		}
@@ -292,9 +300,9 @@ static void run_inline(struct peal__running *running,
 	if (is_measured) {
 		uint64_t end = peal__cpu_ticks();
 
-		learn(reactor, end - start);
-		if (!was_lone(running, end))
+		if (!learns_company(reactor) || !was_lone(running, end))
 			reactor->lone_count = 0;
+		learn(reactor, end - start);
 	}
 	if (running->is_settled) {
 		recycle(running);

@@ -258,7 +258,8 @@ static void serve_the_eager(struct peal_request *request, void *arg)
 		peal_reply(request, NULL, 0);
 }
 
-static uint32_t lone_count_of_three(bool asks_first, bool lingers)
+static uint32_t lone_count_of_three(bool asks_first, bool lingers,
+                                    uint64_t tiny_ticks)
 {
 	struct peal_reactor_options options = usual_options();
 	uint32_t lone_count;
@@ -272,6 +273,7 @@ static uint32_t lone_count_of_three(bool asks_first, bool lingers)
 	open_reactor_for(&eager.raw, &options);
 	/* Who is pushed off its processor does not linger. */
 	served.reactor->short_ticks = peal__ns_to_ticks(50 * MS);
+	served.reactor->tiny_ticks = tiny_ticks;
 	ask_number(&eager.raw, 0);
 	run_until(&started_count, 3);
 	lone_count = served.reactor->lone_count;
@@ -283,9 +285,16 @@ static uint32_t lone_count_of_three(bool asks_first, bool lingers)
 static void who_asks_again_as_soon_as_answered_is_alone(void **state)
 {
 	(void)state;
-	assert_int_equal(lone_count_of_three(false, false), 3);
-	assert_int_equal(lone_count_of_three(false, true), 1);
-	assert_int_equal(lone_count_of_three(true, false), 1);
+	assert_int_equal(lone_count_of_three(false, false, 0), 3);
+	assert_int_equal(lone_count_of_three(false, true, 0), 1);
+	assert_int_equal(lone_count_of_three(true, false, 0), 1);
+}
+
+/* All of them run here, and whether they have company is not even looked at. */
+static void tiny_handlers_are_no_sign_of_who_is_alone(void **state)
+{
+	(void)state;
+	assert_int_equal(lone_count_of_three(false, false, UINT64_MAX), 0);
 }
 
 /* who is rung ---------------------------------------------------------------- */
@@ -503,6 +512,7 @@ int main(void)
 		TEST(one_long_handler_does_not_make_all_long),
 		TEST(request_beside_one_that_is_answered_is_alone),
 		TEST(who_asks_again_as_soon_as_answered_is_alone),
+		TEST(tiny_handlers_are_no_sign_of_who_is_alone),
 		TEST(completions_ring_once_for_each_sleep),
 		TEST(ring_that_comes_late_silences_nobody),
 		TEST(handler_that_ends_wakes_who_waits_at_the_cap),
