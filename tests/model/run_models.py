@@ -41,7 +41,8 @@ EARLY = ('Search not completed', 'max search depth too small',
 VIOLATED = re.compile(r'^pan:\d+: assertion violated +!\((\w+)\)', re.M)
 ERRORS = re.compile(r'^State-vector \d+ byte, depth reached \d+, '
                     r'errors: (\d+)$', re.M)
-STORED = re.compile(r'^ *(\d+) states, stored', re.M)
+# From a hundred million on pan writes 1.2345678e+08.
+STORED = re.compile(r'^ *([\d.e+]+) states, stored', re.M)
 UNREACHED = re.compile(r'^\t(\S+\.pml:\d+), state \d+, "(.*)"$', re.M)
 
 
@@ -99,11 +100,11 @@ def judge(output):
                 not re.search(r'assertion violations\t\+', output) or \
                 not re.search(r'invalid end states\t\+', output):
             raise Broken('this was no full search for what we want to know')
-        return None, int(stored[0])
+        return None, int(float(stored[0]))
     # It stops at the first error, which is all that is asked of a mutant.
     if errors != ['1'] or len(violated) != 1 or 'out of memory' in output:
         raise Broken(f'an error of no known kind:\n{output[-2000:]}')
-    return violated[0], int(stored[0])
+    return violated[0], int(float(stored[0]))
 
 
 def check(case, is_full):
