@@ -183,7 +183,8 @@ void peal__client_settle(struct peal_client *client);
 int peal__client_wait(struct peal_client *client,
                       struct peal__spin_limit *limit);
 
-/* Was wake called? Answered once. */
+/* Was wake called? And the same, answered once: for who returns -ECANCELED. */
+bool peal__client_is_woken(const struct peal_client *client);
 bool peal__client_take_wake(struct peal_client *client);
 
 /* For waits that are not ours: see struct peal__producer_owner. */

@@ -328,12 +328,21 @@ static int finish_call(struct peal_client *client, struct peal__waiter *waiter,
 static int look_at_limit(struct peal_client *client,
                          struct peal__spin_limit *limit)
 {
-	if (peal__client_take_wake(client))
+	if (peal__client_is_woken(client))
 		return -ECANCELED;
 	return limit->timeout_ns != PEAL_FOREVER &&
 	                       peal__spin_is_over(limit, peal__clock_ns())
 	               ? -ETIMEDOUT
 	               : 0;
+}
+
+/* How a wait ends. The wake is taken by who says so: if an answer has come as well
+ * it is the next call's. */
+static int end_wait(struct peal_client *client, int error)
+{
+	if (error == -ECANCELED)
+		peal__client_take_wake(client);
+	return error;
 }
 
 int peal__client_await(struct peal_client *client, struct peal__waiter *waiter,
@@ -353,13 +362,13 @@ int peal__client_await(struct peal_client *client, struct peal__waiter *waiter,
 				error = look_at_limit(client, limit);
 		} while (taken == 1 && (error == 0 || waiter->is_done));
 		if (taken == 1)
-			return error;
+			return end_wait(client, error);
 		if (taken == 0 || taken == -ENOMEM)
 			return taken;
 		if (is_over(client))
 			continue;
 		if (error < 0)
-			return error;
+			return end_wait(client, error);
 		error = peal__client_wait(client, limit);
 	}
 }
@@ -458,7 +467,7 @@ int peal_client_recv(struct peal_client *client, uint64_t timeout_ns,
 	for (;;) {
 		error = look_for_any(client, &limit, waited, ret_answer);
 		if (error != -EAGAIN)
-			return error;
+			return end_wait(client, error);
 		if (producer->lost != 0) {
 			error = mend_for_recv(client, timeout_ns);
 			if (error < 0)
@@ -466,7 +475,7 @@ int peal_client_recv(struct peal_client *client, uint64_t timeout_ns,
 			continue;
 		}
 		if (waited < 0)
-			return waited;
+			return end_wait(client, waited);
 		if (timeout_ns == 0) {
 			peal__upcall_flush(client);
 			peal__client_settle(client);

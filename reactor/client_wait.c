@@ -17,7 +17,7 @@
 
 /* waking -------------------------------------------------------------------- */
 
-static bool is_woken(const struct peal_client *client)
+bool peal__client_is_woken(const struct peal_client *client)
 {
 	/* C7: pairs with C6; seq_cst because it is part of the second look. */
 	return __atomic_load_n(&client->is_woken, __ATOMIC_SEQ_CST) != 0;
@@ -71,8 +71,8 @@ static bool has_incoming(void *object)
 {
 	struct peal_client *client = object;
 
-	return peal_ring_has_data(&client->rx) || is_woken(client) ||
-	       peal__upcall_can_flush(client);
+	return peal_ring_has_data(&client->rx) ||
+	       peal__client_is_woken(client) || peal__upcall_can_flush(client);
 }
 
 /* Does the server wait until we release? Its word, which costs us a call. */
@@ -89,7 +89,7 @@ int peal__client_interrupt(void *object)
 {
 	const struct peal_client *client = object;
 
-	if (is_woken(client))
+	if (peal__client_is_woken(client))
 		return -ECANCELED;
 	if (peal_ring_has_data(&client->rx))
 		return -EAGAIN;
@@ -187,7 +187,7 @@ int peal__client_wait(struct peal_client *client,
 	result = peal__spin_wait(&client->spin, &client->sleeper, &look, limit);
 	if (client->unsent != NULL)
 		peal__upcall_flush(client);
-	if (peal__client_take_wake(client))
+	if (peal__client_is_woken(client))
 		return -ECANCELED;
 	if (result == PEAL__SPIN_WORK)
 		return 0;
@@ -244,10 +244,13 @@ int peal_client_dispatch(struct peal_client *client)
 		return -EINVAL;
 	if (client->producer->lost == 0) {
 		peal_doorbell_disarm(&client->sleeper);
-		read_fds(client);
+		peal__producer_hear(client->producer);
 		peal__producer_look(client->producer);
 		settle(client);
 	}
+	/* Also after a loss that somebody else has noticed, or it would end
+	 * every wait of the loop from now on. */
+	peal__event_clear(client->wake_event.fd);
 	/* It has done what it was called for. */
 	peal__client_take_wake(client);
 	client->producer->told |= client->producer->lost != 0;

@@ -98,6 +98,29 @@ static void wake_of_a_send_leaves_nothing_to_poll_for(void **state)
 	close_both();
 }
 
+/* The wake was written before somebody else noticed the loss. */
+static void loss_leaves_no_wake_to_poll_for(void **state)
+{
+	struct peal_reactor_options options = usual_options();
+	struct peal_client_options wish = loop_options();
+	struct peal_message message;
+
+	(void)state;
+	open_reactor(&options);
+	open_client(&wish);
+	assert_int_equal(peal_client_prepare(found.client), 0);
+	peal_client_wake(found.client);
+	assert_int_equal(peal_reactor_close(served.reactor), 0);
+	assert_int_equal(send_one(0), -ESHUTDOWN);
+	assert_true(is_readable(peal_client_fd(found.client), 0));
+	assert_int_equal(peal_client_dispatch(found.client), -ESHUTDOWN);
+	assert_int_equal(peal_client_recv(found.client, 0, &message),
+	                 -ESHUTDOWN);
+	assert_int_equal(peal_client_prepare(found.client), 0);
+	assert_false(is_readable(peal_client_fd(found.client), 0));
+	peal_client_close(found.client);
+}
+
 /* the lane ------------------------------------------------------------------ */
 
 /* Turns of a loop, until it may rest; the last one is not counted. */
@@ -216,6 +239,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		FOUND(wake_of_a_send_leaves_nothing_to_poll_for),
+		FOUND(loss_leaves_no_wake_to_poll_for),
 		FOUND(full_lane_lets_a_loop_rest_until_it_is_read),
 		FOUND(child_of_a_client_cannot_answer_its_server),
 		FOUND(answer_that_lies_in_its_own_claim_waits_for_the_lane),

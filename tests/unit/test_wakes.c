@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A wake is told also when pushes come from the moment on in which its client gets
- * up: it ends the wait that it was meant for. Needs -Dhooks=true: by chance they
- * never come then.
+ * A wake is told whatever comes from the moment on in which its client gets up.
+ * Pushes: it ends the wait that it was meant for. An answer: the next one. Needs
+ * -Dhooks=true: by chance they never come then.
  */
 #include "tests/unit/reactor_fixture.h"
 
@@ -14,6 +14,7 @@
 static struct {
 	struct peal_client *client;
 	uint32_t woken_count, push_count;
+	bool is_answered; /* and not sent a push */
 } scene;
 
 static void push(void)
@@ -23,7 +24,7 @@ static void push(void)
 	run();
 }
 
-/* Once, in a client's sleep: it is woken, and sent a push before it looks. */
+/* Once, in a client's sleep: it is woken, and sent something before it looks. */
 static void disturb(const char *place)
 {
 	if (strcmp(place, "sleep: looked again") == 0 &&
@@ -33,7 +34,10 @@ static void disturb(const char *place)
 	} else if (strcmp(place, "sleep: over") == 0 &&
 	           scene.woken_count == 1) {
 		scene.woken_count++;
-		push();
+		if (scene.is_answered)
+			run();
+		else
+			push();
 	}
 }
 
@@ -46,12 +50,13 @@ static void on_push(const struct peal_message *message, void *arg)
 		push();
 }
 
-static void connect_one(void)
+static void connect_one(bool is_answered)
 {
 	struct peal_reactor_options options = usual_options();
 	struct peal_client_options wish = PEAL_CLIENT_OPTIONS_INIT;
 
 	memset(&scene, 0, sizeof(scene));
+	scene.is_answered = is_answered;
 	open_reactor(&options);
 	wish.name = "served";
 	wish.on_push = on_push;
@@ -65,7 +70,7 @@ static void leave_it(void)
 {
 	peal__hook = NULL;
 	assert_int_equal(scene.woken_count, 2);
-	assert_int_equal(scene.push_count, 1);
+	assert_int_equal(scene.push_count, scene.is_answered ? 0 : 1);
 	peal_client_close(scene.client);
 	run_until(&served.closed_count, 1);
 	close_reactor();
@@ -76,7 +81,7 @@ static void recv_is_woken_though_a_push_comes(void **state)
 	struct peal_message message;
 
 	(void)state;
-	connect_one();
+	connect_one(false);
 	assert_int_equal(peal_client_recv(scene.client, PATIENCE_NS, &message),
 	                 -ECANCELED);
 	leave_it();
@@ -87,8 +92,40 @@ static void call_is_woken_though_a_push_comes(void **state)
 	struct peal_message message;
 
 	(void)state;
-	connect_one();
+	connect_one(false);
 	assert_int_equal(peal_client_call(scene.client, "d", 1, PATIENCE_NS,
+	                                  &message),
+	                 -ECANCELED);
+	leave_it();
+}
+
+static void recv_has_its_answer_and_the_next_one_is_woken(void **state)
+{
+	struct peal_message message;
+
+	(void)state;
+	connect_one(true);
+	assert_int_equal(peal_client_send(scene.client, "e", 1, PEAL_FOREVER, 0,
+	                                  NULL),
+	                 0);
+	assert_int_equal(peal_client_recv(scene.client, PATIENCE_NS, &message),
+	                 0);
+	assert_int_equal(peal_client_recv(scene.client, PATIENCE_NS, &message),
+	                 -ECANCELED);
+	assert_int_equal(peal_client_recv(scene.client, 0, &message), -EAGAIN);
+	leave_it();
+}
+
+static void call_has_its_answer_and_the_next_one_is_woken(void **state)
+{
+	struct peal_message message;
+
+	(void)state;
+	connect_one(true);
+	assert_int_equal(peal_client_call(scene.client, "e", 1, PATIENCE_NS,
+	                                  &message),
+	                 0);
+	assert_int_equal(peal_client_call(scene.client, "e", 1, PATIENCE_NS,
 	                                  &message),
 	                 -ECANCELED);
 	leave_it();
@@ -101,6 +138,12 @@ int main(void)
 			recv_is_woken_though_a_push_comes, begin, end),
 		cmocka_unit_test_setup_teardown(
 			call_is_woken_though_a_push_comes, begin, end),
+		cmocka_unit_test_setup_teardown(
+			recv_has_its_answer_and_the_next_one_is_woken, begin,
+			end),
+		cmocka_unit_test_setup_teardown(
+			call_has_its_answer_and_the_next_one_is_woken, begin,
+			end),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL) != 0;
