@@ -12,6 +12,7 @@
 
 #define SHORT_NS (10 * PEAL__NS_PER_US)
 #define BRISK_NS 250
+#define TAKE_NS (100 * PEAL__NS_PER_US)
 #define TINY_NS (2 * PEAL__NS_PER_US)
 
 static void free_stashes(struct peal_reactor *reactor)
@@ -65,6 +66,7 @@ static struct peal_reactor *allocate(const struct peal_reactor_options *known)
 	reactor->short_ticks = peal__ns_to_ticks(SHORT_NS);
 	reactor->brisk_ticks = peal__ns_to_ticks(BRISK_NS);
 	reactor->tiny_ticks = peal__ns_to_ticks(TINY_NS);
+	reactor->take_ticks = peal__ns_to_ticks(TAKE_NS);
 	reactor->spin_ticks = peal__ns_to_ticks(known->spin_ns);
 	reactor->cpu_count = (uint32_t)peal__cpu_online_count();
 	peal__turns_init(&reactor->turns, known->spin_mode != PEAL_SPIN_NEVER);

@@ -78,6 +78,7 @@ struct peal__peer {
 	uint64_t want; /* the position at which the first of them fits */
 
 	uint32_t in_flight;
+	uint32_t refused_count; /* of these; they wait for their turn */
 	uint32_t stashed_count;
 	struct peal__running *kept_first, *kept_last; /* oldest first */
 	uint64_t next_sequence;                       /* of the next request */

@@ -6,7 +6,8 @@
  *	run.c       the loop: run, run_once, prepare, dispatch, stop, post
  *	self.c      which thread is whose
  *	peer.c      a client's record: what is sent to it, and what waits
- *	take.c      a request out of its ring, and where its handler runs
+ *	take.c      a request out of its ring
+ *	inline.c    does its handler run here?
  *	answer.c    answers back into the rings, in order
  *	call.c      pushes, and calls of the server's own
  *	show.c      what shmctl tells of it
@@ -65,7 +66,8 @@ struct peal__running {
 	/* R */
 	uint64_t sequence; /* among those of an ordered client */
 	bool is_settled;
-	bool is_inline; /* its handler runs on the reactor's thread, now */
+	bool is_refused; /* it is not to run, but its failure has its turn */
+	bool is_inline;  /* its handler runs on the reactor's thread, now */
 	uint64_t handler_ticks; /* W; 0: not known */
 	struct peal__running *next_free;
 	struct peal__running *kept_next, *kept_previous; /* of one client */
@@ -89,6 +91,7 @@ struct peal_reactor {
 	uint64_t brisk_ticks; /* so short that the clock would be dear */
 	uint64_t tiny_ticks;  /* less than to hand it over */
 	uint64_t spin_ticks;  /* how long the wait spins */
+	uint64_t take_ticks;  /* for handlers, before all else has its turn */
 	uint32_t cpu_count;
 	bool can_dispatch; /* there are workers or an executor */
 
@@ -100,6 +103,7 @@ struct peal_reactor {
 	struct peal_reactor_stats stats;
 	struct peal__running *free_list, *all;
 	uint32_t in_flight;
+	uint32_t refused_count;   /* of these, not to run */
 	uint32_t unsettled_count; /* of these, not answered yet */
 	uint32_t open_count;      /* peers */
 	uint32_t touched_count;
@@ -160,6 +164,7 @@ bool peal__reactor_is_calling_us(const struct peal_reactor *reactor);
 int peal__reactor_may_wait(struct peal_peer client);
 
 /* run.c */
+bool peal__reactor_has_stop(const struct peal_reactor *reactor);
 void peal__reactor_ring(struct peal_reactor *reactor);
 /* Push, and ring if need be. Any thread. */
 void peal__reactor_tell(struct peal_reactor *reactor,

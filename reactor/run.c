@@ -144,7 +144,7 @@ static void send_doomed_away(struct peal_reactor *reactor)
 	}
 }
 
-static bool has_stop(const struct peal_reactor *reactor)
+bool peal__reactor_has_stop(const struct peal_reactor *reactor)
 {
 	/* W3: pairs with W2 in peal_reactor_stop(). */
 	return __atomic_load_n(&reactor->stop_ns, __ATOMIC_ACQUIRE) != 0;
@@ -161,7 +161,7 @@ static void look_at_stop(struct peal_reactor *reactor)
 {
 	uint64_t stop_ns;
 
-	if (PEAL_LIKELY(!has_stop(reactor)) || reactor->is_over)
+	if (PEAL_LIKELY(!peal__reactor_has_stop(reactor)) || reactor->is_over)
 		return;
 	if (!reactor->is_draining) {
 		/* Relaxed: W3 has acquired it. */
@@ -273,7 +273,7 @@ bool peal__reactor_has_work(void *object)
 	uint32_t left = reactor->queued_count;
 
 	if (peal__completions_has_any(reactor->completions) ||
-	    (has_stop(reactor) &&
+	    (peal__reactor_has_stop(reactor) &&
 	     (!reactor->is_draining || is_drained(reactor))) ||
 	    (reactor->calling_count > 0 && peal__call_has_answers(reactor)) ||
 	    (reactor->turns.first != NULL && peal__turns_has_waiting(reactor)))

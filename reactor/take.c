@@ -17,11 +17,10 @@
 #include "base/cpu.h"
 #include "base/hooks.h"
 #include "base/memory.h"
+#include "reactor/inline.h"
 #include "reactor/reactor.h"
 
 #define TAKE_MAX 256 /* requests before completions have their turn */
-#define LONE_ENOUGH 16
-#define OUTLIER 4 /* times the mean: as much as one handler may say */
 #define BRISK_LOOKS 4
 #define ERRNO_MAX 4095
 
@@ -46,14 +45,14 @@ static bool has_free(struct peal_reactor *reactor)
 	return true;
 }
 
-static uint32_t total_max(const struct peal_reactor *reactor)
+/* Is nothing more to be taken? Who rejects goes on: each client is parked when
+ * its refusals, which wait for their turn, are as many as its requests. */
+static bool is_full(const struct peal_reactor *reactor)
 {
 	const struct peal_reactor_options *options = &reactor->options;
 
-	/* Refusals have to wait for their turn as well: as many again. */
-	return options->at_cap == PEAL_AT_CAP_REJECT
-	               ? 2 * options->in_flight_max
-	               : options->in_flight_max;
+	return options->at_cap == PEAL_AT_CAP_STALL &&
+	       reactor->in_flight >= options->in_flight_max;
 }
 
 static uint32_t peer_max(const struct peal_reactor *reactor)
@@ -65,26 +64,13 @@ static uint32_t peer_max(const struct peal_reactor *reactor)
 	               : options->in_flight_per_client_max;
 }
 
-static void learn(struct peal_reactor *reactor, uint64_t ticks)
-{
-	uint64_t mean = reactor->mean_ticks;
-	uint64_t most =
-		OUTLIER *
-		(mean > reactor->tiny_ticks ? mean : reactor->tiny_ticks);
-
-	/* One that was pushed off its processor says nothing of the others. */
-	if (ticks > most)
-		ticks = most;
-	reactor->mean_ticks += ticks / 8 - mean / 8;
-}
-
 static void recycle(struct peal__running *running)
 {
 	struct peal_reactor *reactor = running->reactor;
 	struct peal__peer *peer = running->client;
 
 	if (running->handler_ticks != 0)
-		learn(reactor, running->handler_ticks);
+		peal__inline_learn(reactor, running->handler_ticks);
 	peal__buffer_rest(&running->request.in);
 	peal__buffer_rest(&running->request.out);
 	running->next_free = reactor->free_list;
@@ -92,31 +78,14 @@ static void recycle(struct peal__running *running)
 	reactor->free_list = running;
 	reactor->in_flight--;
 	reactor->orphan_count -= !peer->is_open;
-	reactor->consumer->paused = reactor->in_flight >= total_max(reactor);
+	reactor->consumer->paused = is_full(reactor);
+	reactor->refused_count -= running->is_refused;
+	peer->refused_count -= running->is_refused;
 	if (--peer->in_flight < peer_max(reactor))
 		peal__peer_unpark(peer, PEAL__PARKED_CAP);
 	peer->slot->hold_count--;
 	if (!peer->is_open && peer->slot->hold_count == 0)
 		peal__drain_check(reactor->consumer, peer->slot);
-}
-
-/* Has nobody asked, as far as one sees, beside @running? */
-static bool is_alone(const struct peal__running *running)
-{
-	const struct peal_reactor *reactor = running->reactor;
-	const struct peal__slot *slot = running->client->slot;
-
-	return !peal_ring_has_data(&slot->rx) &&
-	       !peal__scan_has_hot(&reactor->consumer->scan,
-	                           running->request.peer.slot_index);
-}
-
-/* Does it matter who had company? Not where handlers are so short that all of
- * them run here. */
-static bool learns_company(const struct peal_reactor *reactor)
-{
-	return reactor->can_dispatch &&
-	       reactor->mean_ticks >= reactor->tiny_ticks;
 }
 
 /* One that was not answered at once. Apart, so that the way of those that were
@@ -143,10 +112,7 @@ void peal__running_settle(struct peal__running *running, bool was_sent)
 	if (running->is_inline) {
 		/* Its handler still runs, here. Its client may ask again before
 		 * that returns: this is not beside it. */
-		if (learns_company(running->reactor)) {
-			running->reactor->was_alone = is_alone(running);
-			running->reactor->settled_ticks = peal__cpu_ticks();
-		}
+		peal__inline_settled(running);
 		return;
 	}
 	/* W1: pairs with W5 in run_work(): whoever comes second ends it. */
@@ -264,18 +230,6 @@ static void look_at_crowd(struct peal_reactor *reactor, struct peal__peer *peer,
 	peal__peer_yield(peer, PEAL__YIELD_CROWD, reactor->is_crowded);
 }
 
-/* Has nobody waited for the handler, which returns now? Who asks again as soon as
- * he is answered does not wait, if the handler then soon returns. */
-static bool was_lone(const struct peal__running *running, uint64_t now)
-{
-	const struct peal_reactor *reactor = running->reactor;
-
-	if (running->is_settled &&
-	    now - reactor->settled_ticks < reactor->short_ticks)
-		return reactor->was_alone;
-	return is_alone(running);
-}
-
 static void run_inline(struct peal__running *running,
                        const struct peal_message *message)
 {
@@ -297,13 +251,8 @@ static void run_inline(struct peal__running *running,
 		peal__answer_give_up(running);
 	running->is_inline = false;
 	peal_consumer_release(reactor->consumer, message);
-	if (is_measured) {
-		uint64_t end = peal__cpu_ticks();
-
-		if (!learns_company(reactor) || !was_lone(running, end))
-			reactor->lone_count = 0;
-		learn(reactor, end - start);
-	}
+	if (is_measured)
+		peal__inline_returned(running, start);
 	if (running->is_settled) {
 		recycle(running);
 		return;
@@ -345,30 +294,6 @@ static void dispatch(struct peal__running *running,
 	}
 }
 
-/*
- * Here and now, when handing it over would cost more than it takes; or when
- * nobody would wait for it: nothing else is in flight or has come, and handlers
- * have lately been short, or for a good while no request has come beside
- * another one.
- */
-static bool is_for_inline(const struct peal__running *running)
-{
-	const struct peal_reactor *reactor = running->reactor;
-
-	if (!reactor->can_dispatch ||
-	    reactor->options.inline_mode == PEAL_INLINE_ALWAYS)
-		return true;
-	if (reactor->options.inline_mode == PEAL_INLINE_NEVER)
-		return false;
-	if (reactor->mean_ticks < reactor->tiny_ticks)
-		return true;
-	return reactor->unsettled_count == 1 &&
-	       (reactor->mean_ticks < reactor->short_ticks ||
-	        reactor->lone_count >= LONE_ENOUGH) &&
-	       is_alone(running) &&
-	       !peal__completions_has_any(reactor->completions);
-}
-
 /* taking -------------------------------------------------------------------- */
 
 /* 0, or why it must not run. */
@@ -380,8 +305,10 @@ static int judge(const struct peal_reactor *reactor,
 
 	if (reactor->is_draining)
 		return -ESHUTDOWN;
-	if (peer->in_flight > options->in_flight_per_client_max ||
-	    reactor->in_flight > options->in_flight_max)
+	if (peer->in_flight - peer->refused_count >
+	            options->in_flight_per_client_max ||
+	    reactor->in_flight - reactor->refused_count >
+	            options->in_flight_max)
 		return -EBUSY;
 	return why_not(request);
 }
@@ -401,7 +328,7 @@ static void count_in(struct peal__running *running, struct peal__peer *peer)
 		reactor->lone_count++;
 	else
 		reactor->lone_count = 0;
-	reactor->consumer->paused = reactor->in_flight >= total_max(reactor);
+	reactor->consumer->paused = is_full(reactor);
 }
 
 static void fill(struct peal__running *running, struct peal__peer *peer,
@@ -420,6 +347,7 @@ static void fill(struct peal__running *running, struct peal__peer *peer,
 	running->client = peer;
 	running->is_settled = false;
 	running->is_answered = false;
+	running->is_refused = false;
 	running->has_claim = false;
 	running->has_ring_claim = false;
 	running->handler_ticks = 0;
@@ -453,13 +381,16 @@ static void take_one(struct peal_reactor *reactor, struct peal__peer *peer,
 	count_in(running, peer);
 	error = judge(reactor, peer, &running->request);
 	if (error < 0) {
+		running->is_refused = true;
+		reactor->refused_count++;
+		peer->refused_count++;
 		running->request.data = NULL;
 		running->request.data_bytes = 0;
 		running->flags = PEAL__ENDED;
 		peal__show_keep(running);
 		peal_consumer_release(reactor->consumer, message);
 		fail(running, error);
-	} else if (is_for_inline(running)) {
+	} else if (peal__inline_is_best(running)) {
 		run_inline(running, message);
 	} else {
 		dispatch(running, message);
@@ -470,7 +401,7 @@ static void take_one(struct peal_reactor *reactor, struct peal__peer *peer,
 
 /* Looking at the clock before each handler would be a tenth of a short one's
  * cost: as long as they are short, before every fourth. */
-static bool is_long_unrung(struct peal_reactor *reactor, uint32_t count)
+static bool look_at_ticks(struct peal_reactor *reactor, uint32_t count)
 {
 	uint64_t now, looks = reactor->is_brisk ? BRISK_LOOKS : 1;
 
@@ -480,7 +411,21 @@ static bool is_long_unrung(struct peal_reactor *reactor, uint32_t count)
 	reactor->is_brisk = now - reactor->looked_ticks <
 	                    looks * reactor->brisk_ticks;
 	reactor->looked_ticks = now;
-	return now - reactor->touched_ticks > reactor->unrung_ticks;
+	return true;
+}
+
+static bool is_long_unrung(const struct peal_reactor *reactor)
+{
+	/* Who was touched since the last look was so a moment ago. */
+	return (int64_t)(reactor->looked_ticks - reactor->touched_ticks) >
+	       (int64_t)reactor->unrung_ticks;
+}
+
+/* Has a handler or somebody else said what changes whose requests are taken? */
+static bool is_called_off(const struct peal_reactor *reactor)
+{
+	return reactor->doomed_count > 0 ||
+	       (peal__reactor_has_stop(reactor) && !reactor->is_draining);
 }
 
 uint32_t peal__take(struct peal_reactor *reactor)
@@ -488,17 +433,27 @@ uint32_t peal__take(struct peal_reactor *reactor)
 	struct peal_consumer *consumer = reactor->consumer;
 	const struct peal__peer *last = NULL;
 	struct peal_message message;
+	uint64_t end_ticks = 0;
+	bool is_late = false;
 	uint32_t count = 0;
 
-	for (; count < TAKE_MAX && !consumer->paused && has_free(reactor) &&
+	for (; count < TAKE_MAX && !is_late && !is_called_off(reactor) &&
+	       !consumer->paused && has_free(reactor) &&
 	       peal_consumer_peek(consumer, &message) == 0;
 	     count++) {
 		struct peal__peer *peer =
 			&reactor->peers[message.peer.slot_index];
 
+		/* Long ones are not to keep the others of a pass waiting. */
+		if (count > 0 && look_at_ticks(reactor, count)) {
+			if (end_ticks == 0)
+				end_ticks = reactor->looked_ticks +
+				            reactor->take_ticks;
+			is_late = reactor->looked_ticks >= end_ticks;
+		}
 		/* Nobody's wake waits for another one's turn, or for long. */
 		if (reactor->touched_count > 0 &&
-		    (peer != last || is_long_unrung(reactor, count)))
+		    (peer != last || is_long_unrung(reactor)))
 			peal__peers_ring(reactor);
 		last = peer;
 		take_one(reactor, peer, &message);

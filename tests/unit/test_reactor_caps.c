@@ -146,11 +146,50 @@ static void push_beyond_the_cap_of_bytes_is_refused(void **state)
 	leave_and_close(&raw);
 }
 
+/* Refusals wait for their turn. Then they once took the places of others, and
+ * nobody was heard any more when they were many. */
+static void refusals_that_wait_are_not_in_the_way_of_others(void **state)
+{
+	struct peal_reactor_options options = usual_options();
+	struct raw_client greedy[2], other;
+
+	(void)state;
+	options.in_flight_max = 4;
+	options.in_flight_per_client_max = 3;
+	options.at_cap = PEAL_AT_CAP_REJECT;
+	open_reactor_for(&greedy[0], &options);
+	connect_raw(&greedy[1], 0);
+	connect_raw(&other, 0);
+	for (uint64_t i = 1; i <= 20; i++)
+		assert_int_equal(raw_ask(&greedy[0], i, "k"), 0);
+	run();
+	assert_int_equal(served.kept_count, 3);
+	assert_true(served.reactor->in_flight > 4);
+	ask_and_hear(&other, 1, "e");
+	for (uint64_t i = 1; i <= 20; i++)
+		assert_int_equal(raw_ask(&greedy[1], i, "k"), 0);
+	run();
+	assert_int_equal(served.kept_count, 4);
+	assert_true(served.reactor->in_flight > 8);
+	assert_int_equal(raw_ask(&other, 2, "e"), 0);
+	run();
+	hear(&other, PEAL__FRAME_FAILED, 2, -EBUSY, "");
+	for (int i = 0; i < 2; i++)
+		leave(&greedy[i]);
+	for (uint32_t i = 0; i < served.kept_count; i++)
+		assert_int_equal(peal_reply(served.kept[i], "", 0), 0);
+	run();
+	assert_int_equal(served.reactor->in_flight, 0);
+	assert_int_equal(served.reactor->refused_count, 0);
+	leave_and_close(&other);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(stall_leaves_requests_in_the_ring),
 		TEST(reject_fails_what_is_too_much_in_order),
+		TEST(refusals_that_wait_are_not_in_the_way_of_others),
 		TEST(total_cap_stops_all_and_lets_go_again),
 		TEST(full_response_ring_parks_its_client_alone),
 		TEST(push_beyond_the_cap_of_bytes_is_refused),
