@@ -302,8 +302,11 @@ bool peal__answer_is_cancelled(const struct peal_request *request)
 	const struct peal__running *running = running_of(request);
 	const struct peal__peer *peer = running->client;
 
-	/* The segment stays mapped as long as the request is in flight. */
+	/* The segment stays mapped, and the slot its client's, as long as the
+	 * request is in flight. Whoever has gone is so before the reactor, which
+	 * may run this very handler, knows. */
 	return is_in_child(running) || !peal__read_once(&peer->is_open) ||
+	       peal__read_once(&peer->slot->state) != PEAL__SLOT_LIVE ||
 	       (!request->is_one_way &&
 	        peal__read_once(
 			&peer->slot->segment->cancelled[request->id %

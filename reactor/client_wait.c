@@ -78,8 +78,10 @@ static bool has_incoming(void *object)
 /* Does the server wait until we release? Its word, which costs us a call. */
 static bool is_awaited(const struct peal_client *client)
 {
-	uint64_t want = peal__read_once(
-		&client->producer->connection.segment->response_want);
+	/* R11: pairs with R10; seq_cst because it is part of the second look. */
+	uint64_t want = __atomic_load_n(
+		&client->producer->connection.segment->response_want,
+		__ATOMIC_SEQ_CST);
 
 	return want - client->rx.told <= client->rx.capacity_bytes &&
 	       want != client->rx.told;

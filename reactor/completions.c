@@ -124,5 +124,9 @@ void peal__completions_see_off(struct peal__completions *completions)
 
 bool peal__completions_has_any(struct peal__completions *completions)
 {
-	return !cds_wfcq_empty(&completions->head, &completions->tail);
+	/* Q9: pairs with Q1: the queue's exchange of the tail, which Q5 follows.
+	 * seq_cst because it is part of the second look; the queue's own test
+	 * promises less. */
+	return __atomic_load_n(&completions->tail.p, __ATOMIC_SEQ_CST) !=
+	       &completions->head.node;
 }

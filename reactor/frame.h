@@ -6,7 +6,8 @@
  *	       bit  8      8 bytes stand before the payload: an extension
  *
  *	request ring   client -> server   REQUEST, ONE_WAY
- *	               extension: the deadline, u64, the server's clock
+ *	               extension: the deadline, u64, of CLOCK_MONOTONIC, which
+ *	               is one for both but across time namespaces
  *	response ring  server -> client   ANSWER, FAILED, PUSH, CALL
  *	               extension: of ANSWER the status, i64; of CALL the
  *	               deadline. FAILED has always one: the -errno, i64, and no

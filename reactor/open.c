@@ -169,6 +169,8 @@ static void finish_completions(struct peal_reactor *reactor)
 static int finish(struct peal_reactor *reactor)
 {
 	finish_completions(reactor);
+	/* Who has been answered now is told now, though we may go on. */
+	peal__peers_ring(reactor);
 	if (is_busy(reactor))
 		return -EBUSY;
 	peal__workers_close(reactor->workers);
@@ -188,9 +190,14 @@ int peal_reactor_close(struct peal_reactor *reactor)
 
 	if (reactor == NULL)
 		return 0;
-	if (!peal__consumer_was_forked(reactor->consumer)) {
+	if (peal__consumer_was_forked(reactor->consumer)) {
+		/* Of a handler: this thread has yet to come out of it. */
+		if (peal__reactor_is_below_us(reactor))
+			return -EDEADLK;
+	} else {
 		if (peal__reactor_is_calling_us(reactor))
 			return -EDEADLK;
+		peal__reactor_take_over(reactor);
 		peal__reactor_begin_pass(reactor);
 		/* Relaxed: a post that posts itself again does so here. */
 		peal__write_once(&reactor->is_closing, true);

@@ -107,8 +107,11 @@ static void want_room(struct peal__peer *peer)
 
 	peer->want = peer->tx.tail + frame_bytes + PEAL_RING_SPARE_BYTES -
 	             peer->tx.capacity_bytes;
-	/* Relaxed: arming our bell, B2, is what makes it count. */
-	peal__write_once(&peer->slot->segment->response_want, peer->want);
+	/* R10: pairs with R11. Arming our bell, B2, is what makes it count for
+	 * who releases; who sleeps for room with a view in hand looks for it
+	 * after arming his, and B1 may follow at once. */
+	__atomic_store_n(&peer->slot->segment->response_want, peer->want,
+	                 PEAL__ANNOUNCE);
 }
 
 bool peal__peer_send(struct peal__peer *peer, struct peal__outgoing *outgoing)

@@ -147,6 +147,7 @@ struct peal__handling {
 /* From now on this is the reactor's thread. 0, -ESTALE; -EDEADLK in a handler
  * or a callback: it would wait for itself. */
 int peal__reactor_enter(struct peal_reactor *reactor);
+void peal__reactor_take_over(struct peal_reactor *reactor);
 bool peal__reactor_is_mine(const struct peal_reactor *reactor);
 /* Between the two this thread runs handlers or callbacks of @reactor, which may
  * neither run nor close it. */
@@ -159,6 +160,8 @@ void peal__reactor_end_handler(const struct peal__handling *mark);
 /* Are we in a handler or a callback of @reactor? Asked by its thread, or by one that
  * runs its handlers; and by who takes it for his own, whom the answer stops too. */
 bool peal__reactor_is_calling_us(const struct peal_reactor *reactor);
+/* The same of this thread alone, and of its pass: also in a forked child. */
+bool peal__reactor_is_below_us(const struct peal_reactor *reactor);
 /* May this thread wait for an answer to @client? 0; 1 in a callback or a handler
  * that another reactor runs on its own thread; -EDEADLK when @client's does. */
 int peal__reactor_may_wait(struct peal_peer client);

@@ -150,11 +150,12 @@ bool peal__reactor_has_stop(const struct peal_reactor *reactor)
 	return __atomic_load_n(&reactor->stop_ns, __ATOMIC_ACQUIRE) != 0;
 }
 
-/* Has all that was taken been answered, and read? */
+/* Has all that was taken been answered? An answer that waits for room belongs to
+ * a request in flight; what else waits does not hold us up: a push that nobody
+ * reads, or a post that posts itself again. */
 static bool is_drained(const struct peal_reactor *reactor)
 {
-	return reactor->in_flight == 0 && reactor->queued_count == 0 &&
-	       !peal__completions_has_any(reactor->completions);
+	return reactor->in_flight == 0;
 }
 
 static void look_at_stop(struct peal_reactor *reactor)
@@ -175,9 +176,12 @@ static void look_at_stop(struct peal_reactor *reactor)
 				? PEAL__NEVER
 				: peal__deadline_after(stop_ns - 1);
 	}
-	if (is_drained(reactor))
+	if (is_drained(reactor)) {
+		/* Posts that were made before have their turn, which may be to
+		 * answer somebody. */
+		complete(reactor);
 		reactor->over_result = 0;
-	else if (peal__clock_ns() >= reactor->drain_until_ns)
+	} else if (peal__clock_ns() >= reactor->drain_until_ns)
 		reactor->over_result = -ETIMEDOUT;
 	else
 		return;
@@ -259,8 +263,8 @@ static uint32_t pass(struct peal_reactor *reactor)
 		look_at_clock(reactor);
 		if (reactor->doomed_count > 0)
 			send_doomed_away(reactor);
-		peal__peers_ring(reactor);
 	}
+	peal__peers_ring(reactor);
 	peal__reactor_end_pass(reactor);
 	return count;
 }

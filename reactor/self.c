@@ -57,6 +57,15 @@ bool peal__reactor_is_calling_us(const struct peal_reactor *reactor)
 	return mark != NULL || reactor->is_in_pass;
 }
 
+bool peal__reactor_is_below_us(const struct peal_reactor *reactor)
+{
+	const struct peal_reactor *below = passing;
+
+	while (below != NULL && below != reactor)
+		below = below->outer;
+	return below != NULL;
+}
+
 /* Is @client, which is of this process, one of this consumer's? Also when it has
  * not heard of it yet. Whoever is live stays until this thread lets it go. */
 static bool has_seated(const struct peal_consumer *consumer,
@@ -100,6 +109,14 @@ static uint64_t my_number(void)
 	return self;
 }
 
+void peal__reactor_take_over(struct peal_reactor *reactor)
+{
+	if (!peal__reactor_is_mine(reactor))
+		/* Relaxed: see peal__reactor_is_mine(). */
+		__atomic_store_n(&reactor->thread, my_number(),
+		                 __ATOMIC_RELAXED);
+}
+
 bool peal_reactor_is_current(const struct peal_reactor *reactor)
 {
 	return peal__reactor_is_mine(reactor);
@@ -113,9 +130,6 @@ int peal__reactor_enter(struct peal_reactor *reactor)
 	/* It would wait for itself. */
 	if (peal__reactor_is_calling_us(reactor))
 		return -EDEADLK;
-	if (!peal__reactor_is_mine(reactor))
-		/* Relaxed: see peal__reactor_is_mine(). */
-		__atomic_store_n(&reactor->thread, my_number(),
-		                 __ATOMIC_RELAXED);
+	peal__reactor_take_over(reactor);
 	return 0;
 }

@@ -108,8 +108,9 @@ peal_client_connect(const struct peal_client_options *options,
 
 /*
  * Ask, and wait for the answer; @timeout_ns is its deadline as well. The answer
- * is a view that lives until the next call, recv or release of this handle, or
- * until the handle connects again.
+ * is a view that lives until the next call, recv or release of this handle
+ * begins (so it cannot be the @data of the next call), or until the handle
+ * connects again.
  *
  * 0, -ETIMEDOUT, -EMSGSIZE (more than peal_client_message_max()), -ECANCELED
  * (peal_client_wake()), -EDEADLK (it would wait, in a handler of that very
@@ -215,7 +216,7 @@ struct peal_client_stats {
 	uint64_t failed_count;
 	uint64_t late_count; /* answers that came after their call had ended */
 	uint64_t push_count;
-	uint64_t push_dropped_count; /* there was no on_push */
+	uint64_t push_dropped_count; /* no on_push, or it connected again */
 	uint64_t request_count;      /* calls from the server */
 	uint64_t in_flight_count;
 	uint64_t full_count;

@@ -170,8 +170,10 @@ PEAL_API int peal_reactor_run_once(struct peal_reactor *reactor,
                                    uint64_t timeout_ns);
 
 /*
- * Stop: requests that come now fail with -ESHUTDOWN, running ones are answered,
- * for @drain_ns at most; then run() returns. The first call counts. Any thread;
+ * Stop: requests whose handlers have not begun fail with -ESHUTDOWN, running ones
+ * are answered, for @drain_ns at most; then run() returns. Posts that were made
+ * before have their turn, but for those that a bound of 0 is too short for; pushes
+ * that wait for room are not waited for. The first call counts. Any thread;
  * async-signal-safe. 0.
  */
 PEAL_API int peal_reactor_stop(struct peal_reactor *reactor, uint64_t drain_ns);
@@ -285,15 +287,18 @@ PEAL__END_SAME_NAME
  * is fine. 0, or -EBUSY: a handler still runs, everything stays valid; let it
  * end and call again; or -EDEADLK: in a handler, callback or post of its own.
  * Not while another thread runs the reactor: stop it and join that thread first.
+ * The caller's is then the reactor's thread, where on_closed and posts run. In a
+ * child forked by one of its own handlers it is -EDEADLK as well.
  */
 PEAL_API int peal_reactor_close(struct peal_reactor *reactor);
 
 /* a request ---------------------------------------------------------------- */
 
 /*
- * Its bytes; @ret_bytes may be NULL. They live until the handler returns (and, in an inline handler of
- * a trusted client, lie in memory that the client can still write: set
- * copy_requests where that matters), or until the answer after
+ * Its bytes; @ret_bytes may be NULL. They live until the handler returns (and,
+ * in an inline handler of a trusted client, lie in memory that the client can
+ * still write and that a forked child has not got: set copy_requests where that
+ * matters, or retain before the fork), or until the answer after
  * peal_request_retain(), which returns 0 or -ENOMEM.
  */
 PEAL_API const void *peal_request_data(const struct peal_request *request,
@@ -306,7 +311,9 @@ PEAL_API struct peal_peer peal_request_peer(const struct peal_request *request);
 /* What is left until its deadline; 0: it has passed; PEAL_FOREVER: none. */
 PEAL_API uint64_t peal_request_deadline_ns(const struct peal_request *request);
 
-/* Does nobody want the answer any more? A handler that takes long asks. */
+/* Does nobody want the answer any more? A handler that takes long asks. That its
+ * client has died is seen at once in futex mode; in fd mode not before the
+ * reactor's thread dispatches again. */
 PEAL_API bool peal_request_cancelled(const struct peal_request *request);
 
 /* No answer is wanted; peal_reply() sends none, and is still to be called. */

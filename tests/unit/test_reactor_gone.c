@@ -8,6 +8,8 @@
 #include "mpsc/connect.h"
 #include "shm/pass.h"
 
+static struct raw_client *gone_raw;
+
 static struct {
 	int errors[4];
 	uint32_t count;
@@ -159,12 +161,42 @@ static void nonsense_is_told_at_once_though_a_request_is_open(void **state)
 	talk_nonsense(true);
 }
 
+/* A handler that goes on until nobody wants its answer any more. */
+static void serve_until_cancelled(struct peal_request *request, void *arg)
+{
+	uint64_t end_ns = peal__deadline_after(PATIENCE_NS);
+	struct served *it = arg;
+
+	raw_close(gone_raw, false);
+	while (!peal_request_cancelled(request) && peal__clock_ns() < end_ns)
+		sleep_ns(MS);
+	it->handled_count = peal_request_cancelled(request) ? 1 : 2;
+	peal_reply(request, NULL, 0);
+}
+
+static void
+handler_on_the_reactors_thread_sees_that_its_client_died(void **state)
+{
+	struct peal_reactor_options options = usual_options();
+	struct raw_client raw;
+
+	(void)state;
+	options.on_request = serve_until_cancelled;
+	gone_raw = &raw;
+	open_reactor_for(&raw, &options);
+	assert_int_equal(raw_ask(&raw, 1, "q"), 0);
+	run_until(&served.closed_count, 1);
+	assert_int_equal(served.handled_count, 1);
+	close_reactor();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(answer_of_one_that_then_went_is_not_lost),
 		TEST(client_that_is_sent_away_is_told_though_its_request_is_open),
 		TEST(nonsense_is_told_at_once_though_a_request_is_open),
+		TEST(handler_on_the_reactors_thread_sees_that_its_client_died),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL) != 0;

@@ -121,6 +121,64 @@ static void child_of_a_handler_cannot_answer(void **state)
 	}
 }
 
+static void close_in_a_child(struct peal_request *request, void *arg)
+{
+	pid_t pid;
+
+	(void)arg;
+	fflush(NULL);
+	pid = fork();
+	if (pid == 0)
+		_exit(-peal_reactor_close(served.reactor));
+	waitpid(pid, &misuse.status, 0);
+	peal_reply(request, NULL, 0);
+	__atomic_fetch_add(&misuse.child_count, 1, __ATOMIC_RELEASE);
+}
+
+/* It would go back into what it has freed. */
+static void child_of_a_handler_cannot_close(void **state)
+{
+	struct peal_reactor_options options = usual_options();
+	struct raw_client raw;
+
+	(void)state;
+	options.on_request = close_in_a_child;
+	open_reactor_for(&raw, &options);
+	misuse.child_count = 0;
+	assert_int_equal(raw_ask(&raw, 1, "e"), 0);
+	run_until(&misuse.child_count, 1);
+	assert_true(WIFEXITED(misuse.status));
+	assert_int_equal(WEXITSTATUS(misuse.status), EDEADLK);
+	leave_and_close(&raw);
+}
+
+/* closing ------------------------------------------------------------------- */
+
+static void note_whose_thread(struct peal_reactor *reactor,
+                              struct peal_peer peer, int reason, void *arg)
+{
+	on_closed(reactor, peer, reason, arg);
+	misuse.status = peal_reactor_is_current(reactor);
+}
+
+static void who_closes_is_on_the_reactors_thread(void **state)
+{
+	struct peal_reactor_options options = usual_options();
+	struct raw_client raw;
+
+	(void)state;
+	options.on_closed = note_whose_thread;
+	open_in_background(&options);
+	assert_int_equal(raw_connect(&raw, "served", 4096, 0), 0);
+	await_word(&served.opened_count, 1);
+	assert_int_equal(peal_reactor_stop(served.reactor, 0), 0);
+	join_background();
+	misuse.status = -1;
+	close_reactor();
+	assert_int_equal(misuse.status, 1);
+	raw_close(&raw, true);
+}
+
 /* executors ----------------------------------------------------------------- */
 
 static int refuse_oddly(void (*run_it)(void *work), void *work, void *arg)
@@ -405,6 +463,8 @@ int main(void)
 		MISUSE(callbacks_of_close_cannot_close_once_more),
 		MISUSE(close_ends_posts_that_post_again),
 		MISUSE(child_of_a_handler_cannot_answer),
+		MISUSE(child_of_a_handler_cannot_close),
+		MISUSE(who_closes_is_on_the_reactors_thread),
 		MISUSE(executor_that_returns_no_errno_costs_one_answer),
 		MISUSE(thread_in_the_place_of_an_ended_one_is_another),
 		MISUSE(handler_on_a_worker_cannot_run_its_reactor),

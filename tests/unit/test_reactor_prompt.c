@@ -109,12 +109,108 @@ static void post_waits_for_a_few_long_handlers_only(void **state)
 	leave_and_close(&raw);
 }
 
+/* what a stop does not wait for ---------------------------------------------- */
+
+static void post_again(void *arg)
+{
+	prompt.posted_count++;
+	(void)!peal_reactor_post(served.reactor, post_again, arg);
+}
+
+static void post_that_posts_again_does_not_hold_a_stop(void **state)
+{
+	struct peal_reactor_options options = usual_options();
+
+	(void)state;
+	memset(&prompt, 0, sizeof(prompt));
+	open_reactor(&options);
+	assert_int_equal(peal_reactor_post(served.reactor, post_again, NULL),
+	                 0);
+	assert_int_equal(peal_reactor_stop(served.reactor, PATIENCE_NS), 0);
+	assert_int_equal(peal_reactor_run(served.reactor), 0);
+	assert_true(prompt.posted_count > 0);
+	close_reactor();
+}
+
+static void push_that_nobody_reads_does_not_hold_a_stop(void **state)
+{
+	static const char text[1000];
+	struct raw_client raw;
+
+	(void)state;
+	open_usual_for(&raw);
+	for (int i = 0; i < 10; i++)
+		assert_int_equal(peal_reactor_push(served.reactor,
+		                                   served.opened, text,
+		                                   sizeof(text)),
+		                 0);
+	assert_int_equal(served.reactor->queued_count, 1);
+	assert_int_equal(peal_reactor_stop(served.reactor, PATIENCE_NS), 0);
+	assert_int_equal(peal_reactor_run(served.reactor), 0);
+	raw_close(&raw, true);
+	close_reactor();
+}
+
+/* close --------------------------------------------------------------------- */
+
+static uint32_t started_count, may_end;
+
+static void serve_or_block(struct peal_request *request, void *arg)
+{
+	const char *data = peal_request_data(request, NULL);
+
+	if (*data == 'k') {
+		serve(request, arg);
+		return;
+	}
+	__atomic_store_n(&started_count, 1, __ATOMIC_RELEASE);
+	while (__atomic_load_n(&may_end, __ATOMIC_ACQUIRE) == 0)
+		sleep_ns(MS);
+	peal_reply(request, NULL, 0);
+}
+
+/* The answer went into the ring of a sleeper, and nobody rang. */
+static void close_that_is_too_early_rings_who_was_answered(void **state)
+{
+	struct peal_reactor_options options = usual_options();
+	struct raw_client raw, other;
+	struct peal__client_bell *bell;
+	uint32_t before;
+
+	(void)state;
+	started_count = may_end = 0;
+	options.on_request = serve_or_block;
+	options.worker_count = 1;
+	options.inline_mode = PEAL_INLINE_NEVER;
+	open_reactor_for(&raw, &options);
+	connect_raw(&other, 0);
+	assert_int_equal(raw_ask(&raw, 1, "k"), 0);
+	run_until(&served.kept_count, 1);
+	assert_int_equal(raw_ask(&other, 1, "block"), 0);
+	run_until(&started_count, 1);
+	bell = &raw.connection.segment->answers;
+	__atomic_store_n(&bell->arm, 1 << 2 | PEAL_DOORBELL_FUTEX,
+	                 __ATOMIC_SEQ_CST);
+	before = bell->seq;
+	assert_int_equal(peal_reply(served.kept[0], "", 0), 0);
+	assert_int_equal(peal_reactor_close(served.reactor), -EBUSY);
+	hear(&raw, PEAL__FRAME_ANSWER, 1, 0, "");
+	assert_int_equal(bell->seq, before + 1);
+	__atomic_store_n(&may_end, 1, __ATOMIC_RELEASE);
+	raw_close(&raw, true);
+	raw_close(&other, true);
+	close_reactor();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(no_handler_begins_after_a_stop),
 		TEST(no_handler_begins_for_one_that_was_sent_away),
 		TEST(post_waits_for_a_few_long_handlers_only),
+		TEST(post_that_posts_again_does_not_hold_a_stop),
+		TEST(push_that_nobody_reads_does_not_hold_a_stop),
+		TEST(close_that_is_too_early_rings_who_was_answered),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL) != 0;
