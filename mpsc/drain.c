@@ -316,13 +316,16 @@ static void take(struct peal_consumer *consumer, struct peal__slot *slot)
 }
 
 /* What was published before a death is within one capacity: whoever still maps
- * the ring may go on writing. Nobody waits for answers to a dead client's. */
+ * the ring may go on writing. */
 static void begin_to_drain(struct peal_consumer *consumer,
                            struct peal__slot *slot)
 {
-	slot->drain_end = consumer->owner != NULL
-	                          ? slot->rx.head
-	                          : slot->rx.told + slot->rx.capacity_bytes;
+	const struct peal__owner *owner = consumer->owner;
+	bool reads_on = owner == NULL || (owner->reads_on != NULL &&
+	                                  owner->reads_on(owner->object, slot));
+
+	slot->drain_end = reads_on ? slot->rx.told + slot->rx.capacity_bytes
+	                           : slot->rx.head;
 	slot->tell_bytes = 0; /* every release is looked at */
 	consumer->draining_count++;
 	if (slot == consumer->current)

@@ -118,9 +118,12 @@ struct peal__owner {
 	/* What is worth showing goes to the status region: then, and about every
 	 * millisecond where there is no pause. Or NULL. C */
 	void (*show)(void *object);
-	/* A slot is ours from now on; it is not any more, and why: 0,
-	 * -ECONNRESET or what it was retired with. C */
+	/* A slot is ours from now on; its client has gone: is what it left in
+	 * the ring to be read (NULL: no), which must then go on until it is
+	 * done or retired; it is not ours any more, and why: 0, -ECONNRESET or what it
+	 * was retired with. C */
 	void (*opened)(void *object, struct peal__slot *slot);
+	bool (*reads_on)(void *object, struct peal__slot *slot);
 	void (*closed)(void *object, struct peal__slot *slot, int reason);
 	/* @stop_fd has become readable. A */
 	void (*stop)(void *object);

@@ -297,21 +297,34 @@ static int retain(struct peal_request *request)
 	return 0;
 }
 
-bool peal__answer_is_cancelled(const struct peal_request *request)
+bool peal__answer_is_unwanted(const struct peal_request *request)
 {
 	const struct peal__running *running = running_of(request);
 	const struct peal__peer *peer = running->client;
 
-	/* The segment stays mapped, and the slot its client's, as long as the
-	 * request is in flight. Whoever has gone is so before the reactor, which
-	 * may run this very handler, knows. */
-	return is_in_child(running) || !peal__read_once(&peer->is_open) ||
-	       peal__read_once(&peer->slot->state) != PEAL__SLOT_LIVE ||
-	       (!request->is_one_way &&
+	if (is_in_child(running))
+		return true;
+	/* What was told is told, whoever has gone. The segment stays mapped as
+	 * long as the request is in flight. */
+	return !request->is_one_way &&
+	       (!peal__read_once(&peer->is_open) ||
 	        peal__read_once(
 			&peer->slot->segment->cancelled[request->id %
 	                                                PEAL__CANCEL_COUNT]) ==
 	                request->id);
+}
+
+static bool is_cancelled(const struct peal_request *request)
+{
+	const struct peal__running *running = running_of(request);
+
+	/* Who has gone is so before the reactor, which may run this very
+	 * handler, knows. The slot is its client's as long as the request is in
+	 * flight. */
+	return peal__answer_is_unwanted(request) ||
+	       (!request->is_one_way &&
+	        peal__read_once(&running->client->slot->state) !=
+	                PEAL__SLOT_LIVE);
 }
 
 /* The record of its client stays, and its ring, as long as it is in flight. */
@@ -325,6 +338,6 @@ const struct peal__request_ops peal__answer_ops = {
 	.claim = claim_answer,
 	.publish = publish_answer,
 	.retain = retain,
-	.is_cancelled = peal__answer_is_cancelled,
+	.is_cancelled = is_cancelled,
 	.message_max = message_max,
 };

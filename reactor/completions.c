@@ -54,7 +54,7 @@ bool peal__completions_push(struct peal__completions *completions,
 	__atomic_store_n(&completion->is_written, 1, __ATOMIC_RELEASE);
 	cds_wfcq_enqueue(&completions->head, &completions->tail, node);
 	PEAL__HOOK("completions: pushed");
-	/* Q5: pairs with Q6, and with the second look, which finds the node
+	/* Q5: pairs with Q6 and Q9, the second look, which finds the node
 	 * that the full barrier of the queue's exchange has put before this. */
 	if (can_wait &&
 	    __atomic_load_n(&completions->is_awaited, __ATOMIC_SEQ_CST) == 0)
@@ -124,7 +124,7 @@ void peal__completions_see_off(struct peal__completions *completions)
 
 bool peal__completions_has_any(struct peal__completions *completions)
 {
-	/* Q9: pairs with Q1: the queue's exchange of the tail, which Q5 follows.
+	/* Q9: pairs with Q5, which follows the queue's exchange of the tail.
 	 * seq_cst because it is part of the second look; the queue's own test
 	 * promises less. */
 	return __atomic_load_n(&completions->tail.p, __ATOMIC_SEQ_CST) !=

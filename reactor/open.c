@@ -90,6 +90,7 @@ static struct peal_reactor *allocate(const struct peal_reactor_options *known)
 		.settle = peal__reactor_settle,
 		.show = peal__show,
 		.opened = peal__peer_opened,
+		.reads_on = peal__peer_reads_on,
 		.closed = peal__peer_closed,
 		.stop = peal__reactor_signalled,
 		.stop_fd = known->stop_signals_fd,

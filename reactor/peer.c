@@ -332,6 +332,41 @@ static uint64_t count_unread(const struct peal__slot *slot)
 	return count;
 }
 
+bool peal__peer_is_going(const struct peal__peer *peer)
+{
+	return peer->slot->drain_end != UINT64_MAX;
+}
+
+/* Would it be waited for, who knows how long? Nobody is told of its end then. */
+static bool is_held_up(const struct peal__peer *peer)
+{
+	return peer->parked != 0 || peer->reactor->consumer->paused;
+}
+
+bool peal__peer_reads_on(void *object, struct peal__slot *slot)
+{
+	struct peal_reactor *reactor = object;
+	struct peal__peer *peer = &reactor->peers[slot->peer.slot_index];
+
+	peal__turns_leave(peer);
+	return !is_held_up(peer) && !reactor->is_draining;
+}
+
+void peal__peers_end_reading(struct peal_reactor *reactor)
+{
+	struct peal_consumer *consumer = reactor->consumer;
+
+	for (uint32_t i = 0;
+	     consumer->draining_count > 0 && i < reactor->options.client_max;
+	     i++) {
+		struct peal__peer *peer = &reactor->peers[i];
+
+		if (peer->is_open && peal__peer_is_going(peer) &&
+		    is_held_up(peer))
+			peal__drain_retire(consumer, peer->slot, 0);
+	}
+}
+
 void peal__peer_closed(void *object, struct peal__slot *slot, int reason)
 {
 	struct peal_reactor *reactor = object;

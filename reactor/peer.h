@@ -124,12 +124,19 @@ void peal__peers_ring(struct peal_reactor *reactor);
 /* Send it away in the next pass. */
 void peal__peer_doom(struct peal__peer *peer, int error);
 
+/* Has its client gone, while what it left is still read? */
+bool peal__peer_is_going(const struct peal__peer *peer);
+
+/* Of those whose clients have gone: no more of what something stops us reading. */
+void peal__peers_end_reading(struct peal_reactor *reactor);
+
 /* The peer of that name if it is there, or NULL. */
 struct peal__peer *peal__peer_find(const struct peal_reactor *reactor,
                                    struct peal_peer id);
 
 /* The owner's callbacks, see mpsc/server.h. */
 void peal__peer_opened(void *object, struct peal__slot *slot);
+bool peal__peer_reads_on(void *object, struct peal__slot *slot);
 void peal__peer_closed(void *object, struct peal__slot *slot, int reason);
 
 #endif

@@ -189,7 +189,7 @@ void peal__answer(struct peal__running *running);
 void peal__answer_drop_all(struct peal__peer *peer);
 /* The part of the ring that it claimed and did not use, if any. R */
 void peal__answer_give_up(struct peal__running *running);
-bool peal__answer_is_cancelled(const struct peal_request *request);
+bool peal__answer_is_unwanted(const struct peal_request *request);
 extern const struct peal__request_ops peal__answer_ops;
 
 /* call.c */

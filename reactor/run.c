@@ -261,6 +261,8 @@ static uint32_t pass(struct peal_reactor *reactor)
 			peal__turns_pass(reactor);
 		count += peal__take(reactor);
 		look_at_clock(reactor);
+		if (PEAL_UNLIKELY(reactor->consumer->draining_count > 0))
+			peal__peers_end_reading(reactor);
 		if (reactor->doomed_count > 0)
 			send_doomed_away(reactor);
 	}

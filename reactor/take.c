@@ -148,7 +148,7 @@ static int why_not(const struct peal_request *request)
 	if (request->deadline_ns != PEAL__NEVER &&
 	    request->deadline_ns <= peal__clock_ns())
 		return -ETIMEDOUT;
-	return peal__answer_is_cancelled(request) ? -ECANCELED : 0;
+	return peal__answer_is_unwanted(request) ? -ECANCELED : 0;
 }
 
 static void run_handler(struct peal__running *running)
@@ -373,6 +373,13 @@ static void take_one(struct peal_reactor *reactor, struct peal__peer *peer,
 	    !is_request(message, &parts)) {
 		peal_consumer_release(reactor->consumer, message);
 		peal__drain_retire(reactor->consumer, peer->slot, -EPROTO);
+		return;
+	}
+	/* Of one that has gone: nobody waits for an answer. */
+	if (PEAL_UNLIKELY(peal__peer_is_going(peer)) &&
+	    parts.type != PEAL__FRAME_ONE_WAY) {
+		reactor->stats.unread_count++;
+		peal_consumer_release(reactor->consumer, message);
 		return;
 	}
 	reactor->free_list = running->next_free;

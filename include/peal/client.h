@@ -129,7 +129,8 @@ PEAL_API PEAL_MUST_CHECK int peal_client_call(struct peal_client *client,
  * names it. It has to be run before @deadline_ns is over (PEAL_FOREVER: none).
  * send copies; claim and publish write in place, 8-byte aligned, one claim at a
  * time: another one, or a send, tell or call, gives it up. tell is one way: no
- * answer comes. @timeout_ns is for room; a full ring is -EAGAIN at once when
+ * answer comes, and it is handled though its client has gone meanwhile, unless
+ * the server is at its caps or stops just then. @timeout_ns is for room; a full ring is -EAGAIN at once when
  * answers (or pushes) are waiting to be read, or when the server waits for the
  * answer that is looked at to be released. *@ret_id is filled in before the
  * answer can come; it may be NULL.
@@ -230,8 +231,8 @@ PEAL_API int peal_client_stats(const struct peal_client *client,
 PEAL__END_SAME_NAME
 
 /*
- * Say good-bye; requests in flight are given up, and those of the server that
- * are open: do not reply to them any more. NULL is fine. Not inside a callback.
+ * Say good-bye; requests in flight are given up (what was told is not), and
+ * those of the server that are open: do not reply to them any more. NULL is fine. Not inside a callback.
  * 0.
  */
 PEAL_API int peal_client_close(struct peal_client *client);

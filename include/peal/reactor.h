@@ -269,7 +269,7 @@ struct peal_reactor_stats {
 	uint64_t failed_count;   /* by the library, or by peal_reply_error() */
 	uint64_t dropped_count;  /* their client had gone */
 	uint64_t running_count;  /* taken, and none of these yet */
-	uint64_t unread_count;   /* left in the rings of clients that died */
+	uint64_t unread_count;   /* of clients that had gone: not begun */
 	uint64_t inline_count;   /* handled on the reactor's thread */
 	uint64_t pushed_count;
 	uint64_t called_count;

@@ -190,6 +190,72 @@ handler_on_the_reactors_thread_sees_that_its_client_died(void **state)
 	close_reactor();
 }
 
+/* what was told ------------------------------------------------------------- */
+
+static int tell(struct raw_client *raw, const char *text)
+{
+	return raw_say(raw, &raw->requests, PEAL__FRAME_ONE_WAY, 0, text,
+	               strlen(text));
+}
+
+/* It goes before the reactor has looked. */
+static void go_unseen(struct raw_client *raw, bool say_bye)
+{
+	raw_close(raw, say_bye);
+	await_word(&served.reactor->peers[served.opened.slot_index].slot->state,
+	           PEAL__SLOT_HUNG_UP);
+}
+
+static void what_was_told_is_handled_though_its_client_has_gone(void **state)
+{
+	struct peal_reactor_stats stats;
+	struct raw_client raw;
+
+	(void)state;
+	for (int say_bye = 0; say_bye < 2; say_bye++) {
+		open_usual_for(&raw);
+		for (uint64_t i = 1; i <= 10; i++) {
+			assert_int_equal(tell(&raw, "z"), 0);
+			if (i % 3 == 0)
+				assert_int_equal(raw_ask(&raw, i, "e"), 0);
+		}
+		go_unseen(&raw, say_bye);
+		run_until(&served.closed_count, 1);
+		assert_int_equal(served.closed_reason,
+		                 say_bye ? 0 : -ECONNRESET);
+		assert_int_equal(served.handled_count, 10);
+		assert_int_equal(peal_reactor_stats(served.reactor, &stats), 0);
+		assert_int_equal(stats.unread_count, 3);
+		assert_int_equal(stats.received_count, 10);
+		close_reactor();
+	}
+}
+
+/* on_closed may be what ends the requests that are kept. */
+static void kept_requests_do_not_keep_it_from_being_closed(void **state)
+{
+	struct peal_reactor_options options = usual_options();
+	struct raw_client raw;
+
+	(void)state;
+	for (int is_total = 0; is_total < 2; is_total++) {
+		options.in_flight_per_client_max = is_total ? 64 : 2;
+		options.in_flight_max = is_total ? 2 : 64;
+		open_reactor_for(&raw, &options);
+		assert_int_equal(raw_ask(&raw, 1, "k"), 0);
+		run_until(&served.kept_count, 1);
+		for (int i = 0; i < 5; i++)
+			assert_int_equal(tell(&raw, "k"), 0);
+		go_unseen(&raw, true);
+		run_until(&served.closed_count, 1);
+		assert_int_equal(served.kept_count, 2);
+		for (int i = 0; i < 2; i++)
+			assert_int_equal(peal_reply(served.kept[i], "", 0), 0);
+		run();
+		close_reactor();
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -197,6 +263,8 @@ int main(void)
 		TEST(client_that_is_sent_away_is_told_though_its_request_is_open),
 		TEST(nonsense_is_told_at_once_though_a_request_is_open),
 		TEST(handler_on_the_reactors_thread_sees_that_its_client_died),
+		TEST(what_was_told_is_handled_though_its_client_has_gone),
+		TEST(kept_requests_do_not_keep_it_from_being_closed),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL) != 0;
