@@ -139,6 +139,8 @@ static inline void open_reactor(const struct peal_reactor_options *options)
 {
 	served = (struct served){0};
 	assert_int_equal(peal_reactor_open(options, &served.reactor), 0);
+	/* On a busy machine a pass is to take all there is nevertheless. */
+	served.reactor->take_ticks = INT64_MAX;
 }
 
 static inline void *run_in_background(void *arg)

@@ -103,6 +103,7 @@ static void post_waits_for_a_few_long_handlers_only(void **state)
 
 	(void)state;
 	ask_much_of(&raw, post_something, MS);
+	served.reactor->take_ticks = peal__ns_to_ticks(MS);
 	run_until(&prompt.posted_count, 1);
 	assert_true(prompt.handled_before < 10);
 	run_until(&prompt.handled_count, REQUESTS);
