@@ -2,8 +2,11 @@
 # SPDX-License-Identifier: MIT
 """The runner counts right, above all when a test program goes wrong."""
 
+import re
+import subprocess
 import sys
 import time
+from pathlib import Path
 
 import harness
 from tap import run_tests, test
@@ -157,6 +160,32 @@ def program_has_an_empty_directory_and_no_stdin():
     result = run_shell('test -d "$PEAL_RUNTIME_DIR" && ls "$PEAL_RUNTIME_DIR"'
                        ' && test "$TMPDIR" = "$PEAL_RUNTIME_DIR" && ! read x')
     assert result.passed and not result.output, result
+
+
+# What is called by hand, below this folder. tests/run --help installs nothing.
+PROGRAMS = ('run', 'soak', 'mutants', 'analysers', 'coverage', 'tidy.py',
+            'headers.py', 'fuzz/run.py', 'model/run_models.py')
+# An option, and what stands beside it or begins the next line.
+OPTION = re.compile(r'^  (-{1,2}\w[^\n]*?)(?:\s{2,}|\n\s{10,}|\n)(.*)$', re.M)
+
+
+def said_by(name):
+    """What a program of this folder says when it is asked for help."""
+    program = Path(__file__).resolve().parent / name
+    done = subprocess.run([program, '--help'], check=False, text=True,
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT)
+    assert done.returncode == 0, (name, done.stdout)
+    return done.stdout
+
+
+@test
+def every_program_starts_and_says_what_its_options_do():
+    for name in PROGRAMS:
+        options = OPTION.findall(said_by(name).partition('\noptions:\n')[2])
+        assert options, name
+        for option, words in options:
+            assert words and not words.startswith('-'), (name, option)
 
 
 if __name__ == '__main__':

@@ -570,7 +570,8 @@ def main():
     """The program."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--library', help='libpeal.so, for the symbol check')
-    parser.add_argument('--root', default=Path(__file__).resolve().parent.parent)
+    parser.add_argument('--root', default=Path(__file__).resolve().parent.parent,
+                        help='another tree than the one this file is in')
     parser.add_argument('--only', metavar='CHECK', action='append',
                         help='one check, without check_; may be repeated')
     options = parser.parse_args()

@@ -1,7 +1,8 @@
+#!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 """Builds the fuzzers and lets them look for a while; then breaks peal.
 
-    run.py SOURCE BUILD             8 s for each fuzzer, and the quick mutants
+    run.py SOURCE BUILD             5 s for each fuzzer, and the quick mutants
     run.py SOURCE BUILD --full      60 s for each, and all mutants (PEAL_FULL=1)
     run.py SOURCE BUILD --only fuzz_client
     run.py SOURCE BUILD --learn     writes the seeds anew, from what it found
@@ -78,13 +79,16 @@ class Mutant:
 def arguments():
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('source', type=Path)
-    parser.add_argument('build', type=Path)
+    parser.add_argument('source', type=Path, help='the source tree')
+    parser.add_argument('build', type=Path,
+                        help='where to build; made if it is not there')
     parser.add_argument('--full', action='store_true',
-                        default=os.environ.get('PEAL_FULL') == '1')
+                        default=os.environ.get('PEAL_FULL') == '1',
+                        help='for longer, and all mutants; so does PEAL_FULL=1')
     parser.add_argument('--only', metavar='NAME',
                         help='one fuzzer, or one mutant')
-    parser.add_argument('--learn', action='store_true')
+    parser.add_argument('--learn', action='store_true',
+                        help='write the seeds anew, from what was found')
     return parser.parse_args()
 
 
