@@ -31,8 +31,10 @@ GOOD = {
     'base/good.c': SPDX + '#include "base/good.h"\n' + PAIR,
     'doorbell/good.c': SPDX + '#include "base/good.h"\n#include "peal/base.h"\n',
     'include/peal/base.h': SPDX + CONTRACT + 'PEAL_API int peal_one(void);\n',
-    'docs/ordering.md': '| release | acquire | why |\n|---|---|---|\n'
-                        '| A1 | A2 | the word |\n',
+    'docs/ordering.md': '| label | where | order | partner | why |\n'
+                        '|---|---|---|---|---|\n'
+                        '| A1 | `peal__set`: a word | release | A2 | so |\n'
+                        '| A2 | `peal__get`: a word | acquire | A1 | so |\n',
     'docs/man/peal.3': 'peal_one\n',
     'tools/good.c': SPDX + '#include <peal/base.h>\n',
     'tests/good.py': '# SPDX-License-Identifier: MIT\n',
@@ -196,7 +198,10 @@ def label_without_its_partner_is_found():
     assert ['nowhere in the code' in text for _, _, text in found] == \
         [True, True], found
     one_way = GOOD['base/good.c'].replace('pairs with A1', 'pairs with A2')
-    fails(tidy.check_label_pairs, 'base/good.c', one_way, 'does not name A1')
+    found = [text for _, _, text
+             in problems(tidy.check_label_pairs, {'base/good.c': one_way})]
+    assert found == ['A1 pairs with A2, but A2 does not name A1',
+                     'in the code A2 pairs with A2'], found
     silent = GOOD['base/good.c'].replace('pairs with A1', 'after A1')
     found = problems(tidy.check_label_pairs, {'base/good.c': silent})
     assert any('pairs with' in text for _, _, text in found), found
@@ -209,16 +214,24 @@ def label_with_several_partners_names_each():
         'A1: pairs with A2 in peal__get() and\n\t * with A3, as A9 does. */\n'
         '\t/* A3: pairs with A1.')
     found = problems(tidy.check_label_pairs, {
-        'base/good.c': text, 'docs/ordering.md': '|A1|A2|why|\n|A1|A3|why|\n'})
+        'base/good.c': text, 'docs/ordering.md': ''.join(
+            f'|{label}|where|order|{partners}|why|\n' for label, partners in
+            (('A1', 'A2, A3'), ('A2', 'A1'), ('A3', 'A1')))})
     assert not found, found
 
 
 @test
 def ordering_document_that_differs_is_found():
-    found = problems(tidy.check_label_pairs, {'docs/ordering.md': '| A1 |  | |\n'})
+    rows = GOOD['docs/ordering.md']
+    found = problems(tidy.check_label_pairs, {
+        'docs/ordering.md': rows[:rows.rindex('| A2 |')]})
     assert len(found) == 1 and 'row for A2' in found[0][2], found
-    fails(tidy.check_label_pairs, 'docs/ordering.md',
-          GOOD['docs/ordering.md'] + '| A8 | A1 | gone |\n', 'A8 is nowhere', 4)
+    for text, part, line in (
+            (rows + '| A8 | `peal__get` | x | A1 | y |\n', 'A8 is nowhere', 5),
+            (rows + '| A2 | `peal__get` | x | A1 | y |\n', 'A2 has a row', 5),
+            (rows.replace('peal__get', 'peal__got'), 'peal__got is nowhere', 4),
+            (rows.replace('| A1 | so', '| A2 | so'), 'A2 pairs with A1', 4)):
+        fails(tidy.check_label_pairs, 'docs/ordering.md', text, part, line)
 
 
 def small_library(directory, code):
@@ -361,6 +374,9 @@ def promise_with_an_unknown_check_or_mutant_is_found():
                       ('`a` | -', 'add the mutant no-a')):
         found = reliability(row)
         assert len(found) == 1 and part in found[0], found
+    row = '`a` | `no-a`'
+    found = reliability(f'{row} | ok |\n| x is y | {row}')
+    assert found == ['this promise has a row already'], found
 
 
 @test

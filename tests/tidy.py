@@ -325,19 +325,30 @@ def check_label_pairs(tree):
 
 
 def compare_with_document(tree, labels):
-    """docs/ordering.md has a row for every label, and for no other."""
+    """docs/ordering.md has one row for every label, with what the code says."""
     document = 'docs/ordering.md'
     rows = {}
     if document in tree.paths:
+        names = {name for _, file in tree.c_files(LIBRARY)
+                 for name in re.findall(r'\w+', file.code)}
         for number, line in enumerate(tree.text(document).splitlines(), 1):
             cells = line.split('|')
-            if len(cells) > 3:
-                for label in LABEL_NAME.findall(' '.join(cells[1:3])):
-                    rows.setdefault(label, number)
+            if len(cells) != 7 or not LABEL_NAME.fullmatch(cells[1].strip()):
+                continue
+            label = cells[1].strip()
+            if label in rows:
+                yield document, number, f'{label} has a row already'
+            rows.setdefault(label, number)
+            for name in re.findall(r'`(\w+)`', cells[2]):
+                if name not in names:
+                    yield document, number, f'{name} is nowhere in the code'
+            partners = labels.get(label, (None, None))[1]
+            if partners and partners != set(LABEL_NAME.findall(cells[4])):
+                yield (document, number, f'in the code {label} pairs with '
+                       f'{", ".join(sorted(partners))}')
     for label, ((path, line), _) in labels.items():
         if label not in rows:
-            yield (path, line, f'add a row for {label} to {document} '
-                   '(labels in its first two columns)')
+            yield (path, line, f'add a row for {label} to {document}')
     for label, number in rows.items():
         if label not in labels:
             yield document, number, f'{label} is nowhere in the code'
@@ -457,7 +468,7 @@ def check_tests_listed(tree):
 
 
 def check_reliability(tree):
-    """docs/reliability.md names every mutant, and only checks that exist."""
+    """docs/reliability.md names every mutant, real checks, no promise twice."""
     document = 'docs/reliability.md'
     if document not in tree.paths:
         return
@@ -471,11 +482,14 @@ def check_reliability(tree):
             for name, rest in re.findall(r"\[+'(\w+)',(.*)", tree.text(path)):
                 source = re.search(r"'([^'\s]*\.(?:c|py))'", rest)
                 sources[name] = folder + source[1] if source else ''
-    named = set()
+    named, promises = set(), set()
     for number, line in enumerate(tree.text(document).splitlines(), 1):
         cells = line.split('|')
         if len(cells) != 6 or cells[1].strip() in ('promise', '---'):
             continue
+        if cells[1] in promises:
+            yield document, number, 'this promise has a row already'
+        promises.add(cells[1])
         found = set(re.findall('`([^`]+)`', cells[3]))
         named |= found
         for name in sorted(found - mutants):
