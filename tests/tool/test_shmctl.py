@@ -190,6 +190,15 @@ def list_shows_what_a_dead_server_left_and_how_to_tidy_up():
         assert 'harmless' in text and row['path'] in text
         said = shmctl('stat', 'words', code=1)[1]
         assert "no server has the name 'words'" in said, said
+        # Elsewhere on this machine there may be another one.
+        assert text.count('.lock\n') > 1 or 'A dead server has left' in text
+        other = Talker(TOOL_SERVER, 'verbs', 'futex')
+        other.signal(signal.SIGKILL)
+        other.process.wait()
+        other.end()
+        text = shmctl('list')[0]
+        assert 'Dead servers have left their sockets' in text, text
+        assert row['path'] in text and listed()['verbs']['path'] in text
         # The next one takes the name over.
         again = Talker(TOOL_SERVER, 'words', 'futex')
         try:
@@ -418,6 +427,7 @@ def misuse_is_exit_code_two_and_says_how_to_go_on():
                       ('stat', '--timeout', '1e9', 'a'), ('stat', '--timeout'),
                       ('stat', '--interval', '0', 'a'),
                       ('stat', '--count', '0', 'a'),
+                      ('stat', '--count', '2', 'a'),
                       ('list', '--interval', '1'), ('--nonsense',)):
         out, err = shmctl(*arguments, code=2)
         assert out == '' and '--help' in err, (arguments, out, err)
@@ -460,6 +470,7 @@ def reactor_tells_what_is_in_flight_and_since_when():
         assert row['parked_cap'] == 1 and row['oldest_ns'] >= 50e6
         out, _ = shmctl('stat', 'words')
         assert '2 running' in out and '0 of 2 busy' in out, out
+        check_head(out)
         assert 'as many requests in flight as it may' in out, out
         talker.tell('answer')
         eventually(lambda: row_of_reactor()['running_count'] == 0)
@@ -487,6 +498,20 @@ def plain_consumer_has_no_columns_of_a_reactor():
     with server(), producer():
         assert 'reactor' not in look() and 'reactor' not in look()['slots'][0]
         assert 'PARKED' not in shmctl('stat', 'words')[0]
+        check_head(shmctl('stat', 'words')[0])
+
+
+def check_head(text):
+    """The lines before the table begin with words, and with each only once."""
+    words = [line.split()[0] for line in text.partition('\n\n')[0].splitlines()]
+    assert words[0] == 'server' and 'sleeps' in words, text
+    assert len(set(words)) == len(words), text
+
+
+@test
+def count_without_an_interval_says_what_it_needs():
+    assert '--count needs --interval' in shmctl('stat', '--count', '2', 'a',
+                                                code=2)[1]
 
 
 @test

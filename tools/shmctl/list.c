@@ -99,21 +99,28 @@ static void add_cells(struct table *table, const struct row *row)
 
 static void print_notes(const struct rows *rows)
 {
-	bool has_dead = false;
+	unsigned int dead_count = 0;
 
 	for (size_t i = 0; i < rows->count; i++) {
 		const struct row *row = &rows->rows[i];
 
 		if (row->is_dead)
-			has_dead = true;
+			dead_count++;
 		else if (!row->has_info)
 			print_line("%s: %s", row->name, row->failure.text);
 	}
-	if (!has_dead)
+	if (dead_count == 0)
 		return;
-	print_line("A dead server has left its socket behind. That is "
-	           "harmless: the next server of");
-	print_line("that name takes it over. To tidy up, remove:");
+	if (dead_count == 1) {
+		print_line("A dead server has left its socket behind. That is "
+		           "harmless: the next server of");
+		print_line("that name takes it over. To tidy up, remove:");
+	} else {
+		print_line("Dead servers have left their sockets behind. That "
+		           "is harmless: the next server");
+		print_line("of a name takes its socket over. To tidy up, "
+		           "remove:");
+	}
 	for (size_t i = 0; i < rows->count; i++)
 		if (rows->rows[i].is_dead)
 			print_line("  %s  %s.lock", rows->rows[i].path,

@@ -54,7 +54,7 @@ static const struct command commands[] = {
 			"  --json          one JSON document a look, each on "
 			"a line of its own\n"
 			"  --interval S    look again every S seconds\n"
-			"  --count N       end after N looks\n"
+			"  --count N       end after N looks; needs --interval\n"
 			"  --timeout MS    how long to wait for an answer; "
 			"500\n"
 			"  --help          this text\n"
@@ -195,6 +195,10 @@ static int run_command(const struct command *command, int argc, char **argv)
 		}
 		if (!take_option(command, option, &request))
 			return misused(command);
+	}
+	if (request.look_count > 0 && request.interval_ns == 0) {
+		print_error("--count needs --interval");
+		return misused(command);
 	}
 	if (command->takes_name && optind < argc)
 		request.name = argv[optind++];

@@ -114,9 +114,7 @@ static void print_server(const struct peal_server_info *server)
 	           server->message_count,
 	           in_bytes(server->payload_bytes, &text),
 	           in_bytes(server->dropped_bytes, &more));
-	print_line("%s  slept %" PRIu64 " times",
-	           server->is_reactor ? "server  " : "consumer",
-	           server->sleep_count);
+	print_line("sleeps    %" PRIu64, server->sleep_count);
 	if (server->is_reactor)
 		print_reactor(server);
 }
