@@ -12,7 +12,8 @@ static const struct {
 	const char *text;
 } meanings[] = {
 	{0, "success"},
-	{EAGAIN, "full or empty at the moment; try again later"},
+	{EAGAIN,
+         "full or empty at the moment: publish, receive or release first, or try later"},
 	{ETIMEDOUT, "the time given is over"},
 	{EMSGSIZE, "larger than this ring can ever carry"},
 	{EBUSY, "a cap of the server is reached, or a handler still runs"},
@@ -21,7 +22,7 @@ static const struct {
 	{EPROTONOSUPPORT,
          "the peer speaks another version of the protocol, or is of another kind"},
 	{ECONNREFUSED, "no server has this name"},
-	{ECONNRESET, "the peer died or closed the connection"},
+	{ECONNRESET, "the peer has died, or has sent us away"},
 	{ESHUTDOWN, "the server has closed or is shutting down"},
 	{ECANCELED, "cancelled, or woken"},
 	{ESTALE, "the peer has gone, or this is a forked child"},

@@ -318,9 +318,9 @@ int peal__grant_check(const struct peal__admission *admission,
 	    seats_of(admission, seat, false) >= uid_max + PEAL__OBSERVER_MAX)
 		return peal__fail(failure, -EBUSY,
 		                  "user %u has all of the %u connections that "
-		                  "one user may have; raise "
-		                  "producer_per_uid_max",
-		                  seat->info.uid, uid_max + PEAL__OBSERVER_MAX);
+		                  "one user may have; raise %s_per_uid_max",
+		                  seat->info.uid, uid_max + PEAL__OBSERVER_MAX,
+		                  people(admission));
 	return 0;
 }
 
@@ -338,7 +338,8 @@ void peal__grant(struct peal__admission *admission, struct peal__seat *seat,
 	} else if (hello->role == PEAL__ROLE_CLIENT) {
 		peal__seat_refuse(admission, seat, -EPROTONOSUPPORT,
 		                  "this server takes producers and observers; "
-		                  "it answers no calls");
+		                  "it answers no calls: attach to it as a "
+		                  "producer");
 	} else {
 		peal__seat_refuse(admission, seat, -EPROTONOSUPPORT,
 		                  "this server answers calls: connect to it as "

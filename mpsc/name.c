@@ -24,7 +24,8 @@ struct place {
 	char path[PEAL__PATH_BYTES];
 	bool must_be_ours; /* in /tmp anybody may make it before us */
 	mode_t mode;
-	const char *variable; /* whose value no path can begin with; or NULL */
+	const char *variable; /* which it comes from, or "" */
+	bool is_too_long;     /* no path can begin with it */
 };
 
 static bool is_name_byte(char byte)
@@ -38,7 +39,9 @@ int peal__name_check(const char *name, struct peal_failure *failure)
 {
 	size_t bytes;
 
-	if (name == NULL || *name == '\0')
+	if (name == NULL)
+		return peal__fail(failure, -EINVAL, "options.name is not set");
+	if (*name == '\0')
 		return peal__fail(failure, -EINVAL, "options.name is empty");
 	bytes = strnlen(name, PEAL__PATH_BYTES);
 	if (strchr(name, '/') != NULL) {
@@ -73,11 +76,14 @@ static struct place make_place(bool must_be_ours, mode_t mode,
                                const char *format, const char *text,
                                const char *variable)
 {
-	struct place place = {.must_be_ours = must_be_ours, .mode = mode};
+	struct place place = {
+		.must_be_ours = must_be_ours,
+		.mode = mode,
+		.variable = variable,
+	};
 	int bytes = snprintf(place.path, sizeof(place.path), format, text);
 
-	if (bytes < 0 || (size_t)bytes >= sizeof(place.path))
-		place.variable = variable;
+	place.is_too_long = bytes < 0 || (size_t)bytes >= sizeof(place.path);
 	return place;
 }
 
@@ -105,12 +111,25 @@ static unsigned int find_places(struct place places[PEAL__NAME_DIRECTORY_MAX])
 	return count;
 }
 
-static int fail_place(const struct place *place, struct peal_failure *failure)
+static int fail_long(const struct place *place, struct peal_failure *failure)
 {
 	return peal__fail(failure, -EINVAL,
 	                  "$%s is too long for the path of a socket, which has "
 	                  "%d bytes at most",
 	                  place->variable, PEAL__PATH_BYTES - 1);
+}
+
+/* Tells where such a path comes from, and what else there is. */
+static int fail_make(const struct place *place, int error,
+                     struct peal_failure *failure)
+{
+	bool has_variable = *place->variable != '\0';
+	bool is_chosen = strcmp(place->variable, "PEAL_RUNTIME_DIR") == 0;
+
+	return peal__fail(failure, error, "cannot make %.60s%s%s: %s%s",
+	                  place->path, has_variable ? ", of $" : "",
+	                  place->variable, strerrordesc_np(-error),
+	                  is_chosen ? "" : "; set $PEAL_RUNTIME_DIR");
 }
 
 /* Is it a directory, and nobody else's where that matters? 0 or -errno. */
@@ -138,7 +157,7 @@ int peal__name_directory(unsigned int index, char path[PEAL__PATH_BYTES])
 
 	for (unsigned int i = 0; i < count; i++) {
 		/* No socket can be there, so there is nothing to find. */
-		if (places[i].variable != NULL || index-- > 0)
+		if (places[i].is_too_long || index-- > 0)
 			continue;
 		strcpy(path, places[i].path);
 		return 0;
@@ -174,11 +193,10 @@ int peal__name_for_server(const char *name, char path[PEAL__PATH_BYTES],
 	}
 	/* The first that applies: root has no places of a user's. */
 	find_places(places);
-	if (places[0].variable != NULL)
-		return fail_place(&places[0], failure);
+	if (places[0].is_too_long)
+		return fail_long(&places[0], failure);
 	if (mkdir(places[0].path, places[0].mode) != 0 && errno != EEXIST)
-		return peal__fail(failure, -errno, "cannot make %.90s: %s",
-		                  places[0].path, strerrordesc_np(errno));
+		return fail_make(&places[0], -errno, failure);
 	error = check_place(&places[0]);
 	if (error < 0 && error != -EACCES)
 		return peal__fail(failure, error, "cannot use %.90s: %s",
@@ -208,8 +226,8 @@ int peal__name_for_client(const char *name, unsigned int index,
 	}
 	if (index >= find_places(places))
 		return -ENOENT;
-	if (places[index].variable != NULL)
-		return fail_place(&places[index], failure);
+	if (places[index].is_too_long)
+		return fail_long(&places[index], failure);
 	/* A directory that is missing has no server, and one that somebody
 	 * else made has none of ours: the socket's path is left to fail. */
 	if (check_place(&places[index]) == -EACCES)
@@ -302,11 +320,30 @@ static void unlink_unborn(const char *path)
 		unlink(unborn);
 }
 
+/* The socket, if there is one. 0 or -errno. */
+static int remove_dead(const char *path, struct peal_failure *failure)
+{
+	struct stat status;
+
+	if (lstat(path, &status) != 0)
+		return 0;
+	if (!S_ISSOCK(status.st_mode))
+		return peal__fail(failure, -EEXIST,
+		                  "%.90s exists and is not a socket; remove it "
+		                  "or take another name",
+		                  path);
+	if (unlink(path) != 0)
+		return peal__fail(failure, -errno,
+		                  "cannot remove the socket that a dead server "
+		                  "left, %.60s: %s",
+		                  path, strerrordesc_np(errno));
+	return 0;
+}
+
 int peal__name_lock(const char *path, struct peal__fork_fd *ret_lock,
                     struct peal_failure *failure)
 {
 	char lock[PEAL__PATH_BYTES + 8];
-	struct stat status;
 	int error = 1;
 	bool is_new = false;
 
@@ -317,8 +354,14 @@ int peal__name_lock(const char *path, struct peal__fork_fd *ret_lock,
 		error = -EADDRINUSE;
 	if (error == -EADDRINUSE)
 		return peal__fail(failure, error,
-		                  "a living server already has the name %.100s",
+		                  "a living server already has the name %.94s; "
+		                  "'shmctl stat' shows it",
 		                  path);
+	if (error == -ENOENT)
+		return peal__fail(failure, error,
+		                  "cannot lock %.98s: its directory does not "
+		                  "exist; make it first",
+		                  lock);
 	if (error < 0)
 		return peal__fail(failure, error, "cannot lock %.108s: %s",
 		                  lock, strerrordesc_np(-error));
@@ -326,19 +369,12 @@ int peal__name_lock(const char *path, struct peal__fork_fd *ret_lock,
 	/* We hold the lock: the socket, if there is one, is a dead server's, and
 	 * so is one that it had not named yet. */
 	unlink_unborn(path);
-	if (lstat(path, &status) == 0) {
-		error = !S_ISSOCK(status.st_mode) ? -EEXIST
-		        : unlink(path) != 0       ? -errno
-		                                  : 0;
-		if (error < 0) {
-			if (is_new) /* else it is not known to be one of ours */
-				unlink(lock);
-			peal__fork_forget(ret_lock, true);
-			return peal__fail(failure, error,
-			                  "%.90s exists and is no socket of a "
-			                  "dead server",
-			                  path);
-		}
+	error = remove_dead(path, failure);
+	if (error < 0) {
+		if (is_new) /* else it is not known to be one of ours */
+			unlink(lock);
+		peal__fork_forget(ret_lock, true);
+		return error;
 	}
 	return 0;
 }

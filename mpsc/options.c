@@ -22,9 +22,8 @@ _Static_assert((int)PEAL_SPIN_NEVER == (int)PEAL__SPIN_NEVER, "same");
 static int check_rings(const struct peal_consumer_options *known)
 {
 	struct peal_failure *failure = known->ret_failure;
-	uint64_t least = known->memory_flags & PEAL_MEMORY_HUGE
-	                         ? HUGE_PAGE_BYTES
-	                         : PEAL_RING_MIN_BYTES;
+	bool is_huge = (known->memory_flags & PEAL_MEMORY_HUGE) != 0;
+	uint64_t least = is_huge ? HUGE_PAGE_BYTES : PEAL_RING_MIN_BYTES;
 	const struct peal__range ranges[] = {
 		{"ring_max_bytes", known->ring_max_bytes, least,
 	         PEAL_RING_MAX_BYTES},
@@ -35,8 +34,17 @@ static int check_rings(const struct peal_consumer_options *known)
 		{"segment_total_max_bytes", known->segment_total_max_bytes,
 	         known->ring_min_bytes, UINT64_MAX},
 	};
-	int error = peal__check_ranges(ranges, 4, failure);
+	int error;
 
+	/* By default they are smaller, and who has set neither would wonder. */
+	if (is_huge && (known->ring_min_bytes < least ||
+	                known->ring_default_bytes < least))
+		return peal__fail(failure, -EINVAL,
+		                  "options.memory_flags has PEAL_MEMORY_HUGE: "
+		                  "ring_min_bytes and ring_default_bytes must "
+		                  "be at least %llu",
+		                  (unsigned long long)least);
+	error = peal__check_ranges(ranges, 4, failure);
 	if (error == 0)
 		error = peal__check_power_of_two("ring_default_bytes",
 		                                 known->ring_default_bytes,

@@ -114,6 +114,28 @@ static void consumer_option_that_makes_no_sense_is_named(void **state)
 	}
 }
 
+/* The rings are too small by default, and nobody has set them. */
+static void huge_pages_alone_name_the_fields_they_ask_for(void **state)
+{
+	struct peal_consumer_options options = consumer_options();
+	struct peal_consumer *consumer = (void *)&options;
+	const char *sentence =
+		"options.memory_flags has PEAL_MEMORY_HUGE: ring_min_bytes and "
+		"ring_default_bytes must be at least 2097152";
+
+	(void)state;
+	options.memory_flags = PEAL_MEMORY_HUGE;
+	assert_refused(peal_consumer_open(&options, &consumer), -EINVAL,
+	               sentence);
+	options.ring_min_bytes = 2 << 20;
+	assert_refused(peal_consumer_open(&options, &consumer), -EINVAL,
+	               sentence);
+	/* The smallest that are large enough. */
+	options.ring_default_bytes = 2 << 20;
+	assert_int_equal(peal_consumer_open(&options, &consumer), 0);
+	peal_consumer_close(consumer);
+}
+
 /* 65534, unless somebody has changed it. */
 static uint32_t overflow_uid(void)
 {
@@ -351,6 +373,7 @@ static void success_leaves_the_failure_alone(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		TEST(huge_pages_alone_name_the_fields_they_ask_for),
 		TEST(user_who_is_never_let_in_cannot_be_on_the_list),
 		TEST(consumer_option_that_makes_no_sense_is_named),
 		TEST(producer_option_that_makes_no_sense_is_named),

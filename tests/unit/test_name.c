@@ -68,7 +68,7 @@ static void plain_name_has_letters_digits_and_three_signs(void **state)
 static void name_of_nothing_is_refused(void **state)
 {
 	(void)state;
-	assert_name(NULL, "options.name is empty");
+	assert_name(NULL, "options.name is not set");
 	assert_name("", "options.name is empty");
 }
 
@@ -151,6 +151,7 @@ static void directory_that_cannot_be_had_has_a_sentence(void **state)
 	assert_int_equal(peal__name_for_server("words", path, &failure),
 	                 -ENOENT);
 	assert_non_null(strstr(failure.text, wanted));
+	assert_non_null(strstr(failure.text, ", of $PEAL_RUNTIME_DIR: "));
 	assert_string_equal(path, "untouched");
 	snprintf(wanted, sizeof(wanted), "%s/file", own.path);
 	directory_write(wanted, "x");
@@ -159,6 +160,35 @@ static void directory_that_cannot_be_had_has_a_sentence(void **state)
 	                 -ENOTDIR);
 	assert_non_null(strstr(failure.text, wanted));
 	assert_int_equal(failure.code, -ENOTDIR);
+}
+
+static int make_directory_of_session(void *unused)
+{
+	char path[PEAL__PATH_BYTES], missing[PEAL__PATH_BYTES];
+	struct peal_failure failure = {0, ""};
+
+	(void)unused;
+	if (!directory_become_user())
+		return CHECK_NOT_HERE;
+	snprintf(missing, sizeof(missing), "%s/ended", own.path);
+	unsetenv("PEAL_RUNTIME_DIR");
+	setenv("XDG_RUNTIME_DIR", missing, 1);
+	if (peal__name_for_server("words", path, &failure) != -ENOENT)
+		return 1;
+	if (strstr(failure.text, missing) == NULL ||
+	    strstr(failure.text, ", of $XDG_RUNTIME_DIR: ") == NULL ||
+	    strstr(failure.text, "; set $PEAL_RUNTIME_DIR") == NULL)
+		return 2;
+	return 0;
+}
+
+/* As under sudo -u, or when the session has ended. */
+static void directory_of_a_session_that_is_gone_is_told(void **state)
+{
+	(void)state;
+	assert_int_equal(chmod(own.path, 0755), 0);
+	check_passes_in_child(make_directory_of_session, NULL,
+	                      "this process may not become another user");
 }
 
 static void path_that_is_too_long_for_a_socket_is_einval(void **state)
@@ -436,6 +466,7 @@ int main(int argc, char **argv)
 		TEST(path_leaves_room_for_its_lock),
 		TEST(server_makes_the_directory_of_its_choice),
 		TEST(directory_that_cannot_be_had_has_a_sentence),
+		TEST(directory_of_a_session_that_is_gone_is_told),
 		TEST(path_that_is_too_long_for_a_socket_is_einval),
 		TEST(name_with_a_slash_is_a_path_as_it_is),
 		TEST(name_is_checked_before_it_becomes_a_path),

@@ -90,6 +90,7 @@ static void second_locker_gets_eaddrinuse(void **state)
 		assert_int_equal(failure.code, -EADDRINUSE);
 		assert_non_null(strstr(failure.text, path));
 		assert_non_null(strstr(failure.text, "living server"));
+		assert_non_null(strstr(failure.text, "shmctl stat"));
 	}
 	close(fd);
 	assert_int_equal(take_name(path, &fd, NULL), 0);
@@ -171,6 +172,7 @@ static void file_that_is_no_socket_is_left_alone(void **state)
 	assert_int_equal(take_name(path, &fd, &failure), -EEXIST);
 	assert_int_equal(fd, -7);
 	assert_non_null(strstr(failure.text, path));
+	assert_non_null(strstr(failure.text, "is not a socket; remove it"));
 	assert_false(exists(lock));
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	assert_int_equal(read(fd, text, sizeof(text)), 4);
@@ -192,6 +194,38 @@ static void file_that_is_no_socket_is_left_alone(void **state)
 	unlink(path);
 	assert_int_equal(take_name(path, &fd, NULL), 0);
 	close(fd);
+}
+
+static int meet_socket_of_another_user(void *unused)
+{
+	struct peal_failure failure = {0, ""};
+	int fd = -7;
+
+	(void)unused;
+	if (!directory_become_user())
+		return CHECK_NOT_HERE;
+	if (take_name(path, &fd, &failure) != -EPERM || fd != -7)
+		return 1;
+	if (strstr(failure.text, "cannot remove the socket") == NULL ||
+	    strstr(failure.text, path) == NULL ||
+	    strstr(failure.text, "not permitted") == NULL)
+		return 2;
+	return exists(path) && !exists(lock) ? 0 : 3;
+}
+
+/* In a directory like /tmp, where everybody removes only what is theirs. */
+static void socket_that_cannot_be_removed_has_a_sentence(void **state)
+{
+	int fd = bind_socket();
+
+	(void)state;
+	if (geteuid() != 0)
+		CHECK_SKIP("only root can make what belongs to another user");
+	assert_true(fd >= 0);
+	close(fd);
+	assert_int_equal(chmod(own.path, 01777), 0);
+	check_passes_in_child(meet_socket_of_another_user, NULL,
+	                      "this process may not become another user");
 }
 
 static void lock_file_that_was_there_before_a_refusal_stays(void **state)
@@ -230,6 +264,7 @@ static void lock_in_a_missing_directory_has_a_sentence(void **state)
 	snprintf(missing, sizeof(missing), "%s/not/there", own.path);
 	assert_int_equal(take_name(missing, &fd, &failure), -ENOENT);
 	assert_non_null(strstr(failure.text, missing));
+	assert_non_null(strstr(failure.text, "directory does not exist"));
 }
 
 /*
@@ -302,6 +337,7 @@ int main(void)
 		TEST(socket_of_a_dead_owner_is_taken_over),
 		TEST(lock_of_a_dead_owner_needs_no_socket),
 		TEST(file_that_is_no_socket_is_left_alone),
+		TEST(socket_that_cannot_be_removed_has_a_sentence),
 		TEST(lock_file_that_was_there_before_a_refusal_stays),
 		TEST(lock_that_is_a_link_is_not_followed),
 		TEST(lock_in_a_missing_directory_has_a_sentence),

@@ -5,6 +5,9 @@
  */
 #include "tests/unit/reactor_fixture.h"
 
+#include <sys/socket.h>
+#include <sys/un.h>
+
 static void stall_leaves_requests_in_the_ring(void **state)
 {
 	struct peal_reactor_options options = usual_options();
@@ -184,6 +187,65 @@ static void refusals_that_wait_are_not_in_the_way_of_others(void **state)
 	leave_and_close(&other);
 }
 
+static void assert_turned_away(const char *name, int expected,
+                               const char *sentence)
+{
+	const struct peal__wish wish = {name, PEAL__ROLE_CLIENT, 4096, 4096, 0};
+	struct peal__connection connection;
+
+	own.failure = (struct peal_failure){0, ""};
+	assert_int_equal(peal__attach(&wish,
+	                              peal__deadline_after(PEAL__NS_PER_S),
+	                              &own.failure, &connection),
+	                 expected);
+	if (strstr(own.failure.text, sentence) == NULL)
+		fail_msg("'%s' does not say '%s'", own.failure.text, sentence);
+}
+
+static void connect_in_silence(int *fd)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+
+	*fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	snprintf(address.sun_path, sizeof(address.sun_path), "%.80s/served",
+	         own.directory.path);
+	assert_int_equal(
+		connect(*fd, (struct sockaddr *)&address, sizeof(address)), 0);
+}
+
+/* It was the consumer's, which a reactor's user has not got. */
+static void cap_of_a_user_is_told_by_its_name(void **state)
+{
+	struct peal_reactor_options options = usual_options();
+	struct raw_client raw;
+	int fds[8];
+
+	(void)state;
+	options.client_per_uid_max = 1;
+	open_reactor_for(&raw, &options);
+	assert_turned_away("served", -EBUSY,
+	                   "slots that one user may have; raise "
+	                   "client_per_uid_max");
+	for (size_t i = 0; i < CHECK_COUNT(fds); i++)
+		connect_in_silence(&fds[i]);
+	assert_turned_away("served", -EBUSY,
+	                   "connections that one user may have; raise "
+	                   "client_per_uid_max");
+	for (size_t i = 0; i < CHECK_COUNT(fds); i++)
+		close(fds[i]);
+	leave_and_close(&raw);
+}
+
+static void client_of_a_consumer_is_told_what_to_be(void **state)
+{
+	struct peal_consumer *consumer = open_consumer();
+
+	(void)state;
+	assert_turned_away("words", -EPROTONOSUPPORT,
+	                   "attach to it as a producer");
+	peal_consumer_close(consumer);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -193,6 +255,8 @@ int main(void)
 		TEST(total_cap_stops_all_and_lets_go_again),
 		TEST(full_response_ring_parks_its_client_alone),
 		TEST(push_beyond_the_cap_of_bytes_is_refused),
+		TEST(cap_of_a_user_is_told_by_its_name),
+		TEST(client_of_a_consumer_is_told_what_to_be),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL) != 0;
