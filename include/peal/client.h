@@ -185,8 +185,8 @@ PEAL_API void peal_client_release(struct peal_client *client,
 PEAL_API int peal_client_cancel(struct peal_client *client, uint64_t id);
 
 /* A blocked call, recv or send, or else the next call, or recv or send that
- * would block, returns -ECANCELED; but for the time it takes to connect again. In an
- * event loop it ends the wait, and dispatch takes note of it. Any thread;
+ * would block, returns -ECANCELED; but for the time it takes to connect again.
+ * In an event loop it ends the wait, and dispatch takes note of it. Any thread;
  * async-signal-safe. */
 PEAL_API void peal_client_wake(struct peal_client *client);
 

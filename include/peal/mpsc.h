@@ -306,8 +306,8 @@ struct peal_part {
  * 0 (or that count), or the errors of peal_producer_claim(), which send_batch
  * returns when nothing was published. A smaller count tells that the message of
  * that number met one, also that it is too large for the ring (-EMSGSIZE, more
- * than peal_producer_message_max()): those before it were published all the same, and the next call, with what is left,
- * tells which.
+ * than peal_producer_message_max()): those before it were published all the
+ * same, and the next call, with what is left, tells which.
  */
 PEAL_API PEAL_MUST_CHECK int peal_producer_send(struct peal_producer *producer,
                                                 const void *data, size_t bytes,
@@ -331,7 +331,8 @@ PEAL_API size_t peal_producer_message_max(const struct peal_producer *producer);
  * fd: the descriptor, or -EINVAL (futex mode).
  * prepare: 1, there is room (or an error to be had from claim), do not block;
  * 0, armed, you may block; -EMSGSIZE (more than peal_producer_message_max()),
- * -EINVAL; -ECONNRESET, -ESHUTDOWN, -EPROTO when the consumer is lost and this has been told.
+ * -EINVAL; -ECONNRESET, -ESHUTDOWN, -EPROTO when the consumer is lost and this
+ * has been told.
  * dispatch: disarms and takes the wake bytes. 0, or -ECONNRESET, -ESHUTDOWN,
  * -EPROTO.
  *

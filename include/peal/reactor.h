@@ -178,7 +178,8 @@ PEAL_API int peal_reactor_run_once(struct peal_reactor *reactor,
  */
 PEAL_API int peal_reactor_stop(struct peal_reactor *reactor, uint64_t drain_ns);
 
-/* End a wait that is under way, or the next one. Any thread and signal handlers. */
+/* End a wait that is under way, or the next one. Any thread and signal
+ * handlers. */
 PEAL_API void peal_reactor_notify(struct peal_reactor *reactor);
 
 /*
@@ -200,8 +201,8 @@ PEAL_API bool peal_reactor_is_current(const struct peal_reactor *reactor);
  * after what was sent there before. push_all returns how many got it.
  *
  * 0 (or that count), -ESTALE (it has gone), -EAGAIN (queued_max_bytes wait for
- * it already), -EMSGSIZE (more than peal_reactor_message_max()), -ENOMEM, -EINVAL
- * (not the reactor's thread).
+ * it already), -EMSGSIZE (more than peal_reactor_message_max()), -ENOMEM,
+ * -EINVAL (not the reactor's thread).
  */
 PEAL_API PEAL_MUST_CHECK int peal_reactor_push(struct peal_reactor *reactor,
                                                struct peal_peer peer,
@@ -329,8 +330,8 @@ PEAL_API size_t peal_reply_max(const struct peal_request *request);
  * peal's. @data may be the request's own bytes.
  *
  * 0, also when the client has gone meanwhile; -EMSGSIZE (more than
- * peal_reply_max(), so that it never fits: the request stays open), -ENOMEM (likewise), -ESTALE (in a forked
- * child, as all below: the parent has it).
+ * peal_reply_max(), so that it never fits: the request stays open), -ENOMEM
+ * (likewise), -ESTALE (in a forked child, as all below: the parent has it).
  */
 PEAL_API int peal_reply(struct peal_request *request, const void *data,
                         size_t bytes);
@@ -345,9 +346,10 @@ PEAL_API int peal_reply_status(struct peal_request *request, int32_t status,
  * other reply, gives the first one up. Who hands the request to another thread
  * claims there: what was claimed in place cannot be published by it.
  *
- * claim: 0, -EMSGSIZE (more than peal_reply_max()), -ENOMEM. publish: 0, which consumes the request, or
- * -EINVAL (more than was claimed, or nothing was, or it was claimed in place and
- * the handler has returned or this is another thread; the request stays open).
+ * claim: 0, -EMSGSIZE (more than peal_reply_max()), -ENOMEM. publish: 0, which
+ * consumes the request, or -EINVAL (more than was claimed, or nothing was, or it
+ * was claimed in place and the handler has returned or this is another thread;
+ * the request stays open).
  */
 PEAL_API PEAL_MUST_CHECK int peal_reply_claim(struct peal_request *request,
                                               size_t bytes, void **ret_data);

@@ -43,8 +43,9 @@
  *	the oldest frame that is still unread.
  *
  * Errors: -EAGAIN (full, empty), -EMSGSIZE (beyond peal_ring_message_max()),
- *	-EINVAL, and for the reader -EPROTO when the other side wrote a frame that cannot be right. After -EPROTO
- *	the ring is good for nothing but unmapping.
+ *	-EINVAL, and for the reader -EPROTO when the other side wrote a frame
+ *	that cannot be right. After -EPROTO the ring is good for nothing but
+ *	unmapping.
  *
  * Units: bytes. The capacity is a power of two from 4 KiB to 1 GiB, and of whole
  *	pages, or it could not be mapped twice.
@@ -84,7 +85,8 @@ struct peal_message {
 	const void *data;
 	size_t data_bytes;
 	uint64_t id;    /* 0: a push or a one-way message */
-	uint32_t kind;  /* the user's own method or type number */
+	uint32_t kind;  /* of a bare ring: the user's own; of an answer:
+	                 * PEAL_ANSWERED or PEAL_FAILED; else 0 */
 	int32_t status; /* of answers: the handler's own, 0 is fine */
 	struct peal_peer peer;
 	uint64_t peal__end; /* for release */
