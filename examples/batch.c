@@ -38,14 +38,11 @@ static int run_child(void)
 {
 	struct peal_producer_options options = PEAL_PRODUCER_OPTIONS_INIT;
 	struct peal_producer *producer;
-	int error = -ECONNREFUSED;
+	int error;
 
 	options.name = "batch";
-	/* Until the parent has opened the name. */
-	for (int i = 0; i < 1000 && error == -ECONNREFUSED; i++) {
-		usleep(1000);
-		error = peal_producer_attach(&options, SECOND_NS, &producer);
-	}
+	options.wait_for_server = 1; /* until the parent has opened the name */
+	error = peal_producer_attach(&options, SECOND_NS, &producer);
 	if (error == 0)
 		error = produce(producer);
 	if (error < 0)
@@ -57,23 +54,26 @@ int main(void)
 {
 	struct peal_consumer_options options = PEAL_CONSUMER_OPTIONS_INIT;
 	struct peal_consumer *consumer = NULL;
+	struct peal_failure failure;
 	struct peal_message message;
-	int count = 0, error;
+	int count = 0;
 
 	/* Fork first: a handle that is open by then is no use to the child. */
 	if (fork() == 0)
 		return run_child();
 	options.name = "batch";
-	error = peal_consumer_open(&options, &consumer);
-	while (error == 0 && count < NUMBER_COUNT) {
-		error = peal_consumer_wait(consumer, SECOND_NS);
+	options.ret_failure = &failure;
+	if (peal_consumer_open(&options, &consumer) < 0)
+		fprintf(stderr, "batch: %s\n", failure.text);
+	while (consumer != NULL && count < NUMBER_COUNT &&
+	       peal_consumer_wait(consumer, SECOND_NS) == 0)
 		while (peal_consumer_peek(consumer, &message) == 0) {
 			count += *(const int *)message.data == count;
 			peal_consumer_release(consumer, &message);
 		}
-	}
 	peal_consumer_close(consumer);
 	wait(NULL);
-	printf("%d numbers came, each in its turn\n", count);
+	printf("%d of %d numbers came, each in its turn\n", count,
+	       NUMBER_COUNT);
 	return count < NUMBER_COUNT;
 }

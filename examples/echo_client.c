@@ -12,11 +12,13 @@
 int main(int argc, char **argv)
 {
 	struct peal_client_options options = PEAL_CLIENT_OPTIONS_INIT;
+	struct peal_failure failure = {0};
 	struct peal_client *client = NULL;
 	struct peal_message answer;
 	int error;
 
 	options.name = "echo";
+	options.ret_failure = &failure;
 	error = peal_client_connect(&options, PEAL_FOREVER, &client);
 	for (int i = 1; error == 0 && i < argc; i++) {
 		error = peal_client_call(client, argv[i], strlen(argv[i]),
@@ -26,7 +28,7 @@ int main(int argc, char **argv)
 			       (const char *)answer.data);
 	}
 	if (error < 0)
-		fprintf(stderr, "echo_client: %s\n", peal_strerror(error));
-	peal_client_close(client);
-	return error < 0;
+		fprintf(stderr, "echo_client: %s\n",
+		        failure.code < 0 ? failure.text : peal_strerror(error));
+	return peal_client_close(client) < 0 || error < 0;
 }

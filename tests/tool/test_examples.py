@@ -97,8 +97,18 @@ def a_second_consumer_of_a_name_says_so():
 def batch_delivers_every_number_in_its_turn():
     with place() as here:
         assert here.run('batch') == \
-            (0, '1600000 numbers came, each in its turn\n', '')
+            (0, '1600000 of 1600000 numbers came, each in its turn\n', '')
         assert list(here.directory.iterdir()) == [], 'files are left'
+
+
+@test
+def batch_says_why_its_name_cannot_be_opened():
+    with place() as here:
+        (here.directory / 'batch').mkdir()
+        code, out, err = here.run('batch')
+        assert code == 1, (code, out, err)
+        assert out == '0 of 1600000 numbers came, each in its turn\n', out
+        assert 'batch exists and is not a socket' in err, err
 
 
 def count(text):
@@ -152,7 +162,7 @@ def echo_client_without_a_server_says_so():
     with place() as here:
         code, out, err = here.run('echo_client', 'one')
         assert (code, out) == (1, ''), out
-        assert err == 'echo_client: no server has this name\n', err
+        assert err.startswith("echo_client: no server has the name 'echo'"), err
 
 
 def ask_status(path):
