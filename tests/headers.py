@@ -114,6 +114,22 @@ def check_together(tap, headers, library, language):
              f'-std={language[2]}')
 
 
+def check_uninstalled(tap, library):
+    """What a program finds by pkg-config in the build directory."""
+    place = {**os.environ,
+             'PKG_CONFIG_PATH': str(library.parent / 'meson-uninstalled')}
+    flags = subprocess.run(['pkg-config', '--cflags', '--libs', 'peal'],
+                           check=True, text=True, env=place,
+                           stdout=subprocess.PIPE).stdout.split()
+    with tempfile.TemporaryDirectory(prefix='peal-headers.') as directory:
+        done = subprocess.run(
+            ['gcc', '-xc', '-', '-xnone', *flags, '-o', f'{directory}/program'],
+            input='#include <peal.h>\nint main(void) '
+            '{ return peal_version() == 0; }\n', check=False, text=True)
+    tap.line(done.returncode == 0,
+             'a program is built with what is not yet installed')
+
+
 def check_guide(tap):
     """What docs/guide.md says in C++, and the _INITs that it speaks of."""
     guide = Path(ROOT, 'docs', 'guide.md').read_text(encoding='utf-8')
@@ -140,6 +156,7 @@ def main():
     else:
         for language in LANGUAGES:
             check_together(tap, headers, options.library.resolve(), language)
+        check_uninstalled(tap, options.library.resolve())
     return tap.close()
 
 
