@@ -43,7 +43,7 @@ int peal_reactor_stop(struct peal_reactor *reactor, uint64_t drain_ns)
 	                                              : drain_ns + 1;
 
 	peal__completions_enter(reactor->completions);
-	/* W2: pairs with W3 in look_at_stop(); the first one counts. */
+	/* W2: pairs with W3 in peal__reactor_has_stop(); the first one counts. */
 	__atomic_compare_exchange_n(&reactor->stop_ns, &expected, wanted, false,
 	                            __ATOMIC_RELEASE, __ATOMIC_RELAXED);
 	PEAL__HOOK("reactor: to be stopped");
