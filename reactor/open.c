@@ -62,6 +62,9 @@ static struct peal_reactor *allocate(const struct peal_reactor_options *known)
 	reactor->options.allow_uid = reactor->options.allow_gid = NULL;
 	reactor->options.ret_failure = NULL;
 	reactor->stash_count = stash_count(known);
+	reactor->full_count = known->at_cap == PEAL_AT_CAP_STALL
+	                              ? known->in_flight_max
+	                              : UINT32_MAX;
 	reactor->unrung_ticks = peal__ns_to_ticks(PEAL__UNRUNG_NS);
 	reactor->short_ticks = peal__ns_to_ticks(SHORT_NS);
 	reactor->brisk_ticks = peal__ns_to_ticks(BRISK_NS);

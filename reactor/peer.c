@@ -332,11 +332,6 @@ static uint64_t count_unread(const struct peal__slot *slot)
 	return count;
 }
 
-bool peal__peer_is_going(const struct peal__peer *peer)
-{
-	return peer->slot->drain_end != UINT64_MAX;
-}
-
 /* Would it be waited for, who knows how long? Nobody is told of its end then. */
 static bool is_held_up(const struct peal__peer *peer)
 {

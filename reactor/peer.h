@@ -125,7 +125,10 @@ void peal__peers_ring(struct peal_reactor *reactor);
 void peal__peer_doom(struct peal__peer *peer, int error);
 
 /* Has its client gone, while what it left is still read? */
-bool peal__peer_is_going(const struct peal__peer *peer);
+static inline bool peal__peer_is_going(const struct peal__peer *peer)
+{
+	return peer->slot->drain_end != UINT64_MAX;
+}
 
 /* Of those whose clients have gone: no more of what something stops us reading. */
 void peal__peers_end_reading(struct peal_reactor *reactor);

@@ -86,6 +86,10 @@ struct peal_reactor {
 	struct peal__workers *workers;
 	struct peal__peer *peers; /* one for each slot */
 	uint32_t stash_count;     /* of each ordered peer; a power of two */
+	/* So many in flight, and nothing more is taken. Who rejects goes on:
+	 * each client is parked when its refusals, which wait for their turn,
+	 * are as many as its requests. */
+	uint32_t full_count;
 	uint64_t unrung_ticks;
 	uint64_t short_ticks; /* what a handler may take that runs here */
 	uint64_t brisk_ticks; /* so short that the clock would be dear */

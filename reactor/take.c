@@ -45,16 +45,6 @@ static bool has_free(struct peal_reactor *reactor)
 	return true;
 }
 
-/* Is nothing more to be taken? Who rejects goes on: each client is parked when
- * its refusals, which wait for their turn, are as many as its requests. */
-static bool is_full(const struct peal_reactor *reactor)
-{
-	const struct peal_reactor_options *options = &reactor->options;
-
-	return options->at_cap == PEAL_AT_CAP_STALL &&
-	       reactor->in_flight >= options->in_flight_max;
-}
-
 static uint32_t peer_max(const struct peal_reactor *reactor)
 {
 	const struct peal_reactor_options *options = &reactor->options;
@@ -78,9 +68,11 @@ static void recycle(struct peal__running *running)
 	reactor->free_list = running;
 	reactor->in_flight--;
 	reactor->orphan_count -= !peer->is_open;
-	reactor->consumer->paused = is_full(reactor);
-	reactor->refused_count -= running->is_refused;
-	peer->refused_count -= running->is_refused;
+	reactor->consumer->paused = reactor->in_flight >= reactor->full_count;
+	if (PEAL_UNLIKELY(running->is_refused)) {
+		reactor->refused_count--;
+		peer->refused_count--;
+	}
 	if (--peer->in_flight < peer_max(reactor))
 		peal__peer_unpark(peer, PEAL__PARKED_CAP);
 	peer->slot->hold_count--;
@@ -328,7 +320,7 @@ static void count_in(struct peal__running *running, struct peal__peer *peer)
 		reactor->lone_count++;
 	else
 		reactor->lone_count = 0;
-	reactor->consumer->paused = is_full(reactor);
+	reactor->consumer->paused = reactor->in_flight >= reactor->full_count;
 }
 
 static void fill(struct peal__running *running, struct peal__peer *peer,
@@ -444,10 +436,9 @@ uint32_t peal__take(struct peal_reactor *reactor)
 	bool is_late = false;
 	uint32_t count = 0;
 
-	for (; count < TAKE_MAX && !is_late && !is_called_off(reactor) &&
-	       !consumer->paused && has_free(reactor) &&
-	       peal_consumer_peek(consumer, &message) == 0;
-	     count++) {
+	while (count < TAKE_MAX && !is_late && !consumer->paused &&
+	       has_free(reactor) &&
+	       peal_consumer_peek(consumer, &message) == 0) {
 		struct peal__peer *peer =
 			&reactor->peers[message.peer.slot_index];
 
@@ -464,6 +455,9 @@ uint32_t peal__take(struct peal_reactor *reactor)
 			peal__peers_ring(reactor);
 		last = peer;
 		take_one(reactor, peer, &message);
+		count++;
+		if (PEAL_UNLIKELY(is_called_off(reactor)))
+			break;
 	}
 	peal__peers_ring(reactor);
 	return count;
