@@ -128,12 +128,13 @@ PEAL_API PEAL_MUST_CHECK int peal_client_call(struct peal_client *client,
  * Pipelined: send and do not wait for the answer, which recv brings; *@ret_id
  * names it. It has to be run before @deadline_ns is over (PEAL_FOREVER: none).
  * send copies; claim and publish write in place, 8-byte aligned, one claim at a
- * time: another one, or a send, tell or call, gives it up. tell is one way: no
- * answer comes, and it is handled though its client has gone meanwhile, unless
- * the server is at its caps or stops just then. @timeout_ns is for room; a full ring is -EAGAIN at once when
- * answers (or pushes) are waiting to be read, or when the server waits for the
- * answer that is looked at to be released. *@ret_id is filled in before the
- * answer can come; it may be NULL.
+ * time: another one, a send, tell or call, or whatever connects again gives it
+ * up. tell is one way: no answer comes, and it is handled though its client has
+ * gone meanwhile, unless the server is at its caps or stops just then.
+ * @timeout_ns is for room; a full ring is -EAGAIN at once when answers (or
+ * pushes) are waiting to be read, or when the server waits for the answer that is
+ * looked at to be released. *@ret_id is filled in before the answer can come; it
+ * may be NULL.
  *
  * 0, -EAGAIN, -ETIMEDOUT, -EMSGSIZE (more than peal_client_message_max()),
  * -ECANCELED, -EDEADLK (as of call), -ECONNRESET, -ESHUTDOWN, -EPROTO, -ENOMEM;

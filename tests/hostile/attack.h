@@ -68,13 +68,16 @@ static inline int be_somebody(void *arg)
 	return attack->run();
 }
 
+/* How long one may take; thousands of attachings take their time. */
+static uint64_t attack_patience_ns = STAGE_PATIENCE_NS;
+
 /* By everybody, one after the other; each time all others must be well. */
 static inline void attack_as_everybody(int (*run)(void))
 {
 	for (int who = 0; who < IDENTITY_COUNT; who++) {
 		struct attack attack = {(enum identity)who, run};
 		int status = scene_wait(scene_start(be_somebody, &attack),
-		                        STAGE_PATIENCE_NS);
+		                        attack_patience_ns);
 
 		if (status == ATTACK_CANNOT) {
 			print_message("  not as %s: this process may not "

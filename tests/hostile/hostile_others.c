@@ -294,6 +294,7 @@ int main(int argc, char **argv)
 	if (scene_is_full(argc, argv)) {
 		attack_ns = 3 * SCENE_S;
 		churn_count = 10000;
+		attack_patience_ns = 6 * STAGE_PATIENCE_NS;
 		count = CHECK_COUNT(attack_stages);
 	}
 	for (size_t i = 0; i < count; i++) {
