@@ -171,6 +171,20 @@ static void reap(struct peal__admission *admission)
 	}
 }
 
+/* Only the silent are late: what a client has said while we did not listen lies
+ * in its socket. */
+static void hear_or_refuse(struct peal__admission *admission,
+                           struct peal__seat *seat)
+{
+	enum peal__seat_phase phase = seat->phase;
+
+	peal__seat_read(admission, seat);
+	if (seat->phase == phase)
+		peal__seat_refuse(admission, seat, -ETIMEDOUT,
+		                  "the handshake took longer than one "
+		                  "second");
+}
+
 /* Those who did not become ready in time; returns the next deadline. */
 static uint64_t expire(struct peal__admission *admission)
 {
@@ -182,14 +196,9 @@ static uint64_t expire(struct peal__admission *admission)
 	for (uint32_t i = 0; i < admission->seat_max; i++) {
 		struct peal__seat *seat = &admission->seats[i];
 
-		if (seat->phase != PEAL__SEAT_HELLO &&
-		    seat->phase != PEAL__SEAT_READY)
-			continue;
-		if (seat->deadline_ns <= now_ns)
-			peal__seat_refuse(admission, seat, -ETIMEDOUT,
-			                  "the handshake took longer than one "
-			                  "second");
-		else if (seat->deadline_ns < next_ns)
+		if (peal__seat_is_pending(seat) && seat->deadline_ns <= now_ns)
+			hear_or_refuse(admission, seat);
+		if (peal__seat_is_pending(seat) && seat->deadline_ns < next_ns)
 			next_ns = seat->deadline_ns;
 	}
 	if (!admission->listening && (admission->resume_ns <= now_ns ||
@@ -278,10 +287,7 @@ int peal__admission_run(struct peal__admission *admission, int timeout_ms)
 	                   timeout_ms);
 	for (int i = 0; i < count; i++)
 		handle(admission, &events[i]);
-	/* Whoever has spoken by now was heard, however late we come: only the
-	 * silent are late. */
-	if (count < EVENTS_AT_ONCE || ++admission->full_runs % 8 == 0)
-		set_timer(admission, expire(admission));
+	set_timer(admission, expire(admission));
 	errno = saved_errno;
 	return count < 0 ? 0 : count;
 }

@@ -289,10 +289,13 @@ static void grant_ring(struct peal__admission *admission,
 		slot->info = seat->info;
 		error = grant_slot(admission, seat, slot, hello, &failure);
 	}
-	if (error < 0)
+	if (error < 0) {
 		peal__seat_refuse(admission, seat, error, failure.text);
-	else
-		seat->phase = PEAL__SEAT_READY;
+		return;
+	}
+	seat->phase = PEAL__SEAT_READY;
+	/* How long we took to answer is not its fault. */
+	seat->deadline_ns = peal__deadline_after(PEAL__HANDSHAKE_NS);
 }
 
 int peal__grant_check(const struct peal__admission *admission,

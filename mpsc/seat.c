@@ -77,12 +77,6 @@ void peal__seat_take(struct peal__admission *admission, struct peal__seat *seat)
 		peal__seat_refuse(admission, seat, failure.code, failure.text);
 }
 
-static bool is_pending(const struct peal__seat *seat)
-{
-	return seat->phase == PEAL__SEAT_HELLO ||
-	       seat->phase == PEAL__SEAT_READY;
-}
-
 /* Off the epoll set first: a copy of the descriptor elsewhere would keep
  * reporting it. */
 static void stop_watching(struct peal__admission *admission,
@@ -188,7 +182,7 @@ void peal__seat_clear(struct peal__admission *admission,
 		stop_watching(admission, seat);
 	if (seat->phase == PEAL__SEAT_LIVE && seat->slot->evict_error != 0)
 		tell_why(admission, seat);
-	if (is_pending(seat))
+	if (peal__seat_is_pending(seat))
 		admission->pending_count--;
 	if (seat->slot != NULL)
 		free_slot(admission, seat);
@@ -204,7 +198,7 @@ void peal__seat_refuse(struct peal__admission *admission,
 {
 	if (code != 0) {
 		send_error(seat, code, text);
-		if (is_pending(seat))
+		if (peal__seat_is_pending(seat))
 			admission->refused_count++;
 	}
 	peal__seat_clear(admission, seat);

@@ -41,6 +41,13 @@ struct peal__seat {
 	bool has_asked;   /* an observer: for the clients' words */
 };
 
+/* Has it a deadline? */
+static inline bool peal__seat_is_pending(const struct peal__seat *seat)
+{
+	return seat->phase == PEAL__SEAT_HELLO ||
+	       seat->phase == PEAL__SEAT_READY;
+}
+
 struct peal__admission {
 	struct peal_consumer *consumer;
 	struct peal_consumer_options options; /* lists and name are ours */
@@ -56,7 +63,6 @@ struct peal__admission {
 	uint64_t segment_total_bytes;
 	uint64_t resume_ns; /* the listener rests until then; 0: it does not */
 	uint64_t due_ns;    /* when somebody's handshake has taken too long */
-	uint32_t full_runs; /* that found as many events as they take */
 	bool listening;     /* the listener is in the epoll set */
 
 	uint64_t attached_count, detached_count, died_count, evicted_count,
