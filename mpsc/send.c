@@ -191,5 +191,8 @@ int peal_producer_send_batch(struct peal_producer *producer,
 			peal_producer_publish(producer);
 		published = sent;
 	}
+	/* A count tells no loss: that is left to the next call. */
+	if (published > 0 && producer->lost != 0)
+		producer->told = false;
 	return published > 0 ? (int)published : error;
 }

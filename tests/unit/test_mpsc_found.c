@@ -220,6 +220,43 @@ static void observers_leave_room_for_those_who_work(void **state)
 	peal_consumer_close(consumer);
 }
 
+static void *close_it(void *consumer)
+{
+	peal_consumer_close(consumer);
+	return NULL;
+}
+
+/* What such a batch returns is a count, and the loss would be told by nobody. */
+static void loss_in_the_middle_of_a_batch_is_told_by_the_next_call(void **state)
+{
+	enum { COUNT = 100 };
+	static char data[300];
+	struct peal_producer_options options = producer_options();
+	struct peal_consumer *consumer = open_consumer();
+	struct peal_part messages[COUNT];
+	struct peal_producer *producer;
+	struct later later;
+	int count;
+
+	(void)state;
+	for (int i = 0; i < COUNT; i++)
+		messages[i] = (struct peal_part){data, sizeof(data)};
+	options.reconnect = 1;
+	producer = attach_with(&options);
+	await_attached(consumer, 1);
+	later_start(&later, 50 * MS, close_it, consumer);
+	count = peal_producer_send_batch(producer, messages, COUNT,
+	                                 PEAL_FOREVER);
+	assert_in_range(count, 1, COUNT - 1);
+	later_join(&later);
+	consumer = open_consumer();
+	assert_int_equal(send_text(producer, "lost"), -ESHUTDOWN);
+	assert_int_equal(send_text(producer, "found"), 0);
+	expect(consumer, "found");
+	peal_producer_detach(producer);
+	peal_consumer_close(consumer);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -228,6 +265,7 @@ int main(void)
 		TEST(one_peek_for_each_wait_starves_nobody),
 		TEST(door_is_looked_at_though_the_rings_never_run_empty),
 		TEST(observers_leave_room_for_those_who_work),
+		TEST(loss_in_the_middle_of_a_batch_is_told_by_the_next_call),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL) != 0;
