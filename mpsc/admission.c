@@ -377,7 +377,7 @@ static void free_all(struct peal__admission *admission, bool forked)
 		    admission->seats[i].phase != PEAL__SEAT_EMPTY)
 			peal__seat_clear(admission, &admission->seats[i]);
 	if (!forked && admission->path[0] != '\0')
-		peal__name_unlink(admission->path);
+		peal__name_unlink(admission->path, admission->lock.fd);
 	peal__fork_forget(&admission->listener, true);
 	peal__fork_forget(&admission->epoll, true);
 	peal__fork_forget(&admission->wake, true);

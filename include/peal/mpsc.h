@@ -123,9 +123,10 @@ struct peal_consumer_options {
  * thread and peal_consumer_dispatch() does its work.
  *
  * 0, or -EINVAL (an option is nonsense; ret_failure names it), -EADDRINUSE (a
- * living server has the name), -EEXIST (something that is no socket is in the
- * way), -EACCES, -ENOENT (the directory), -ENOMEM, -ENOSPC, -EMFILE, -EAGAIN
- * (no thread to be had); from a lock or socket what the kernel says of it.
+ * living server has the name), -EEXIST (something that is no socket, or that
+ * listens as another kind of socket, is in the way), -EACCES, -ENOENT (the
+ * directory), -ENOMEM, -ENOSPC, -EMFILE, -EAGAIN (no thread to be had); from a
+ * lock or socket what the kernel says of it.
  */
 PEAL_API PEAL_MUST_CHECK int
 peal_consumer_open(const struct peal_consumer_options *options,
