@@ -164,7 +164,8 @@ PEAL_API void peal_consumer_release(struct peal_consumer *consumer,
 
 /*
  * Is there something to peek in any ring? Only loads: no cursor, spin state or
- * turn changes. False in a forked child.
+ * turn changes. True also when a producer has come or gone, until the next peek
+ * that finds nothing else takes notice. False in a forked child.
  */
 PEAL_API bool peal_consumer_has_data(const struct peal_consumer *consumer);
 
