@@ -21,6 +21,7 @@
 #define EVENTS_AT_ONCE 64
 #define ACCEPTS_AT_ONCE 16
 #define LISTENER_REST_NS (100 * PEAL__NS_PER_MS)
+#define LISTENER_ENDED ((uint32_t)EPOLLRDHUP | EPOLLHUP | EPOLLERR)
 
 int peal__admission_watch(struct peal__admission *admission, int fd,
                           enum peal__event event, const struct peal__seat *seat)
@@ -85,7 +86,8 @@ void peal__admission_poke(struct peal__admission *admission)
 		errno = saved_errno;
 }
 
-/* Out of seats or descriptors: leave people in the backlog for a while. */
+/* Out of seats or descriptors, or the listener fails: leave people in the
+ * backlog for a while. */
 static void rest(struct peal__admission *admission, uint64_t resume_ns)
 {
 	if (admission->listening)
@@ -143,13 +145,13 @@ static void accept_some(struct peal__admission *admission)
 			PEAL__HOOK("admission: accepted");
 			peal__seat_take(admission, seat);
 		}
-		if (error == -EMFILE || error == -ENFILE || error == -ENOMEM ||
-		    error == -ENOBUFS) {
+		if (error == -EAGAIN)
+			return;
+		/* It stays readable, and we would not sleep any more. */
+		if (error < 0 && error != -EINTR && error != -ECONNABORTED) {
 			rest(admission, peal__clock_ns() + LISTENER_REST_NS);
 			return;
 		}
-		if (error < 0 && error != -EINTR && error != -ECONNABORTED)
-			return;
 	}
 }
 
@@ -237,6 +239,9 @@ static void handle(struct peal__admission *admission,
 	switch ((enum peal__event)(happened->data.u64 & 0xff)) {
 	case PEAL__EVENT_LISTENER:
 		accept_some(admission);
+		/* Shut down, it is readable for ever and has nobody. */
+		if (admission->listening && (happened->events & LISTENER_ENDED))
+			rest(admission, peal__clock_ns() + LISTENER_REST_NS);
 		return;
 	case PEAL__EVENT_WAKE:
 		peal__event_clear(admission->wake.fd);
