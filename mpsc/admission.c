@@ -420,6 +420,7 @@ allocate(struct peal_consumer *consumer,
 	admission->seat_max = consumer->slot_max + PEAL__SPARE_SEATS;
 	admission->due_ns = PEAL__NEVER;
 	admission->overflow_uid = peal__grant_overflow_uid();
+	admission->own_uid = geteuid();
 	admission->lock.fd = admission->listener.fd = -1;
 	admission->epoll.fd = admission->wake.fd = admission->timer.fd = -1;
 	for (int i = 0; i < PEAL__REGION_COUNT; i++)

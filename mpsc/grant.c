@@ -47,10 +47,12 @@ static bool is_allowed(const struct peal_consumer_options *options,
 	return info->uid == geteuid() || info->uid == 0;
 }
 
-/* Another uid gets no page that others write, and no huge pages. */
-static bool is_trusted(const struct peal_peer_info *info)
+/* Another uid gets no page that others write, and no huge pages. A process that
+ * has changed its user since it opened, maybe for a moment only, trusts nobody. */
+static bool is_trusted(const struct peal__admission *admission,
+                       const struct peal_peer_info *info)
 {
-	return info->uid == geteuid();
+	return info->uid == admission->own_uid && info->uid == geteuid();
 }
 
 /* How many seats this user has, or how many of them with a slot; the one that
@@ -206,7 +208,7 @@ static int grant_slot(struct peal__admission *admission,
                       const struct peal__hello *hello,
                       struct peal_failure *failure)
 {
-	bool trusted = is_trusted(&seat->info);
+	bool trusted = is_trusted(admission, &seat->info);
 	uint32_t flags = admission->options.memory_flags;
 	struct peal__welcome answer = {
 		.slot_index = slot->peer.slot_index,

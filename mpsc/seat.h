@@ -60,6 +60,7 @@ struct peal__admission {
 	uint32_t seat_count;    /* not empty */
 	uint32_t pending_count; /* with a deadline */
 	uint32_t overflow_uid;
+	uint32_t own_uid; /* when it was opened */
 	uint64_t segment_total_bytes;
 	uint64_t resume_ns; /* the listener rests until then; 0: it does not */
 	uint64_t due_ns;    /* when somebody's handshake has taken too long */

@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include "base/clock.h"
 #include "mpsc/attach.h"
 #include "mpsc/seat.h"
 
@@ -42,9 +43,66 @@ static void listener_that_fails_is_left_alone_for_a_while(void **state)
 	unlink(address.sun_path);
 }
 
+/* users ------------------------------------------------------------------- */
+
+/* Whose bell page does somebody get who attaches as DIRECTORY_UID? 0: nobody's;
+ * 1: the server's; more: an error. */
+static int attach_as_user(void *unused)
+{
+	static const struct peal__wish wish = {"words", PEAL__ROLE_PRODUCER,
+	                                       PEAL_RING_MIN_BYTES, 0, 0};
+	struct peal__connection connection;
+	int error;
+
+	(void)unused;
+	if (setresuid(0, 0, 0) != 0 || !directory_become_user())
+		return 2;
+	error = peal__attach(&wish, peal__deadline_after(PATIENCE_NS), NULL,
+	                     &connection);
+	return error < 0 ? 3 : connection.bell_page != NULL;
+}
+
+/* Opens as one user and admits as another; the real one stays root. */
+static int serve_as(void *argument)
+{
+	static const uint32_t allowed[] = {DIRECTORY_UID};
+	const uid_t *uids = argument;
+	struct peal_consumer_options options = consumer_options();
+	struct peal_consumer *consumer;
+	int status;
+
+	options.socket_mode = 0666;
+	options.allow_uid = allowed;
+	options.allow_uid_count = 1;
+	if (seteuid(uids[0]) != 0 ||
+	    peal_consumer_open(&options, &consumer) != 0 || seteuid(0) != 0 ||
+	    seteuid(uids[1]) != 0)
+		return 10;
+	status = check_in_child(attach_as_user, NULL);
+	if (seteuid(0) != 0 || peal_consumer_close(consumer) != 0)
+		return 11;
+	return status;
+}
+
+static void user_that_we_are_for_a_moment_is_isolated(void **state)
+{
+	uid_t for_a_moment[] = {0, DIRECTORY_UID};
+	uid_t at_first[] = {DIRECTORY_UID, 0};
+	uid_t always[] = {DIRECTORY_UID, DIRECTORY_UID};
+
+	(void)state;
+	if (geteuid() != 0)
+		CHECK_SKIP("it takes root to be several users");
+	assert_int_equal(chmod(own.directory.path, 0777), 0);
+	assert_int_equal(check_in_child(serve_as, for_a_moment), 0);
+	assert_int_equal(check_in_child(serve_as, at_first), 0);
+	assert_int_equal(check_in_child(serve_as, always), 1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		TEST(user_that_we_are_for_a_moment_is_isolated),
 		TEST(listener_that_fails_is_left_alone_for_a_while),
 	};
 
