@@ -17,17 +17,28 @@
 #define LANE_BYTES (UINT64_C(16) << 10)
 
 #define OVERFLOW_UID_FILE "/proc/sys/kernel/overflowuid"
-#define OVERFLOW_UID 65534 /* what it says unless somebody changed it */
+#define OVERFLOW_GID_FILE "/proc/sys/kernel/overflowgid"
+#define OVERFLOW_ID 65534 /* what they say unless somebody changed it */
+
+static uint32_t read_id(const char *path)
+{
+	char text[32], *end;
+	unsigned long id;
+
+	if (peal__file_read(path, text, sizeof(text)) <= 0)
+		return OVERFLOW_ID;
+	id = strtoul(text, &end, 10);
+	return end == text || id > UINT32_MAX ? OVERFLOW_ID : (uint32_t)id;
+}
 
 uint32_t peal__grant_overflow_uid(void)
 {
-	char text[32], *end;
-	unsigned long uid;
+	return read_id(OVERFLOW_UID_FILE);
+}
 
-	if (peal__file_read(OVERFLOW_UID_FILE, text, sizeof(text)) <= 0)
-		return OVERFLOW_UID;
-	uid = strtoul(text, &end, 10);
-	return end == text || uid > UINT32_MAX ? OVERFLOW_UID : (uint32_t)uid;
+uint32_t peal__grant_overflow_gid(void)
+{
+	return read_id(OVERFLOW_GID_FILE);
 }
 
 static bool contains(const uint32_t *ids, size_t count, uint32_t id)

@@ -135,8 +135,9 @@ void peal__seat_clear(struct peal__admission *admission,
 
 /* grant.c */
 
-/* Whom the kernel shows when a user has no number in our namespace. */
+/* Whom the kernel shows when a user, or group, has no number in our namespace. */
 uint32_t peal__grant_overflow_uid(void);
+uint32_t peal__grant_overflow_gid(void);
 
 /* May this user come in at all? 0, or -EACCES, -EBUSY with a sentence. */
 int peal__grant_check(const struct peal__admission *admission,
