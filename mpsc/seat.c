@@ -27,7 +27,11 @@ static int open_pid_fd(int socket_fd, int32_t pid)
 	if (getsockopt(socket_fd, SOL_SOCKET, SO_PEERPIDFD, &pid_fd, &bytes) ==
 	    0)
 		return pid_fd;
-	return pid > 0 ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
+	/* It is not known here: any other error tells that the peer is dead and
+	 * reaped, and its pid may be somebody else's by now. */
+	return errno == ENOPROTOOPT && pid > 0
+	               ? (int)syscall(SYS_pidfd_open, pid, 0)
+	               : -1;
 }
 
 struct peal__seat *peal__seat_find_empty(struct peal__admission *admission)
