@@ -85,7 +85,7 @@ struct peal_consumer_options {
 	uint64_t segment_total_max_bytes; /* of all rings; 4 GiB */
 
 	uint32_t memory_flags; /* PEAL_MEMORY_HUGE | ... */
-	int numa_node;         /* -1: any */
+	int numa_node;         /* -1: any; of no effect on huge pages */
 
 	/*
 	 * Users that may attach besides our own uid and root: the lists below.
