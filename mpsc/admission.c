@@ -86,8 +86,7 @@ void peal__admission_poke(struct peal__admission *admission)
 		errno = saved_errno;
 }
 
-/* Out of seats or descriptors, or the listener fails: leave people in the
- * backlog for a while. */
+/* Out of seats or descriptors: leave people in the backlog for a while. */
 static void rest(struct peal__admission *admission, uint64_t resume_ns)
 {
 	if (admission->listening)
