@@ -213,6 +213,24 @@ static void grant_observer(struct peal__admission *admission,
 	admission->pending_count--;
 }
 
+/* As peal__segment_open(), in a sentence for somebody who has none of the options
+ * that it would name. */
+static int open_segment(const struct peal__admission *admission,
+                        struct peal__slot *slot, uint32_t flags, int *ret_fd,
+                        struct peal_failure *failure)
+{
+	struct peal_failure why = {0};
+	int error = peal__segment_open(
+		slot, flags, admission->options.numa_node, ret_fd, &why);
+
+	if (error < 0)
+		return peal__fail(failure, error,
+		                  "the server could not make this %s's memory: "
+		                  "%s",
+		                  people(admission), why.text);
+	return 0;
+}
+
 /* Make the slot's segment and hand it over. 0 or -errno with a sentence. */
 static int grant_slot(struct peal__admission *admission,
                       struct peal__seat *seat, struct peal__slot *slot,
@@ -232,8 +250,7 @@ static int grant_slot(struct peal__admission *admission,
 
 	if (!trusted)
 		flags &= ~(uint32_t)PEAL_MEMORY_HUGE;
-	error = peal__segment_open(slot, flags, admission->options.numa_node,
-	                           &segment.fd, failure);
+	error = open_segment(admission, slot, flags, &segment.fd, failure);
 	if (error < 0)
 		return error;
 	/* As large as a ring may be: no child is to keep it alive. */

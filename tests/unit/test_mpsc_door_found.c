@@ -2,6 +2,7 @@
 /* What was wrong with the door, and what it costs whom. */
 #include "tests/unit/mpsc_fixture.h"
 
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
@@ -41,6 +42,30 @@ static void listener_that_fails_is_left_alone_for_a_while(void **state)
 	peal_consumer_close(consumer);
 	close(options.listen_fd);
 	unlink(address.sun_path);
+}
+
+/* memory ------------------------------------------------------------------ */
+
+/* Its own options have neither bytes nor a limit. */
+static void what_the_server_cannot_make_is_told_as_the_servers(void **state)
+{
+	struct peal_producer_options options = producer_options();
+	struct peal_consumer *consumer = open_consumer();
+	struct peal_producer *producer;
+	struct rlimit before, small;
+
+	(void)state;
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+	small = before;
+	small.rlim_cur = PEAL_RING_MIN_BYTES;
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+	assert_int_equal(peal_producer_attach(&options, PATIENCE_NS, &producer),
+	                 -EFBIG);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+	assert_non_null(strstr(own.failure.text,
+	                       "the server could not make this producer's "
+	                       "memory: "));
+	peal_consumer_close(consumer);
 }
 
 /* users ------------------------------------------------------------------- */
@@ -102,6 +127,7 @@ static void user_that_we_are_for_a_moment_is_isolated(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		TEST(what_the_server_cannot_make_is_told_as_the_servers),
 		TEST(user_that_we_are_for_a_moment_is_isolated),
 		TEST(listener_that_fails_is_left_alone_for_a_while),
 	};
