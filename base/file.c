@@ -12,7 +12,7 @@
 
 #define CGROUP_ROOT "/sys/fs/cgroup"
 
-int peal__file_read(const char *path, char *text, size_t text_bytes)
+static int read_file(const char *path, char *text, size_t text_bytes)
 {
 	size_t used = 0;
 	ssize_t got = 0;
@@ -35,6 +35,15 @@ int peal__file_read(const char *path, char *text, size_t text_bytes)
 	close(fd);
 	text[used] = '\0';
 	return (int)used;
+}
+
+int peal__file_read(const char *path, char *text, size_t text_bytes)
+{
+	int saved_errno = errno;
+	int result = read_file(path, text, text_bytes);
+
+	errno = saved_errno;
+	return result;
 }
 
 /*

@@ -4,7 +4,9 @@
  *
  * Callers: any thread.
  *
- * Errors: -errno; a file that does not fit is cut, never an error.
+ * Errors: -errno; a file that does not fit is cut, never an error. errno itself
+ *	is left alone by peal__file_read(): options are checked with it, ahead of
+ *	where their callers save it.
  */
 #ifndef PEAL_BASE_FILE_H
 #define PEAL_BASE_FILE_H

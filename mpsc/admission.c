@@ -21,6 +21,7 @@
 #define EVENTS_AT_ONCE 64
 #define ACCEPTS_AT_ONCE 16
 #define LISTENER_REST_NS (100 * PEAL__NS_PER_MS)
+#define LISTENER_ENDED ((uint32_t)EPOLLRDHUP | EPOLLHUP | EPOLLERR)
 
 int peal__admission_watch(struct peal__admission *admission, int fd,
                           enum peal__event event, const struct peal__seat *seat)
@@ -143,13 +144,13 @@ static void accept_some(struct peal__admission *admission)
 			PEAL__HOOK("admission: accepted");
 			peal__seat_take(admission, seat);
 		}
-		if (error == -EMFILE || error == -ENFILE || error == -ENOMEM ||
-		    error == -ENOBUFS) {
+		if (error == -EAGAIN)
+			return;
+		/* It stays readable, and we would not sleep any more. */
+		if (error < 0 && error != -EINTR && error != -ECONNABORTED) {
 			rest(admission, peal__clock_ns() + LISTENER_REST_NS);
 			return;
 		}
-		if (error < 0 && error != -EINTR && error != -ECONNABORTED)
-			return;
 	}
 }
 
@@ -171,6 +172,20 @@ static void reap(struct peal__admission *admission)
 	}
 }
 
+/* Only the silent are late: what a client has said while we did not listen lies
+ * in its socket. */
+static void hear_or_refuse(struct peal__admission *admission,
+                           struct peal__seat *seat)
+{
+	enum peal__seat_phase phase = seat->phase;
+
+	peal__seat_read(admission, seat);
+	if (seat->phase == phase)
+		peal__seat_refuse(admission, seat, -ETIMEDOUT,
+		                  "the handshake took longer than one "
+		                  "second");
+}
+
 /* Those who did not become ready in time; returns the next deadline. */
 static uint64_t expire(struct peal__admission *admission)
 {
@@ -182,14 +197,9 @@ static uint64_t expire(struct peal__admission *admission)
 	for (uint32_t i = 0; i < admission->seat_max; i++) {
 		struct peal__seat *seat = &admission->seats[i];
 
-		if (seat->phase != PEAL__SEAT_HELLO &&
-		    seat->phase != PEAL__SEAT_READY)
-			continue;
-		if (seat->deadline_ns <= now_ns)
-			peal__seat_refuse(admission, seat, -ETIMEDOUT,
-			                  "the handshake took longer than one "
-			                  "second");
-		else if (seat->deadline_ns < next_ns)
+		if (peal__seat_is_pending(seat) && seat->deadline_ns <= now_ns)
+			hear_or_refuse(admission, seat);
+		if (peal__seat_is_pending(seat) && seat->deadline_ns < next_ns)
 			next_ns = seat->deadline_ns;
 	}
 	if (!admission->listening && (admission->resume_ns <= now_ns ||
@@ -228,6 +238,9 @@ static void handle(struct peal__admission *admission,
 	switch ((enum peal__event)(happened->data.u64 & 0xff)) {
 	case PEAL__EVENT_LISTENER:
 		accept_some(admission);
+		/* Shut down, it is readable for ever and has nobody. */
+		if (admission->listening && (happened->events & LISTENER_ENDED))
+			rest(admission, peal__clock_ns() + LISTENER_REST_NS);
 		return;
 	case PEAL__EVENT_WAKE:
 		peal__event_clear(admission->wake.fd);
@@ -278,10 +291,7 @@ int peal__admission_run(struct peal__admission *admission, int timeout_ms)
 	                   timeout_ms);
 	for (int i = 0; i < count; i++)
 		handle(admission, &events[i]);
-	/* Whoever has spoken by now was heard, however late we come: only the
-	 * silent are late. */
-	if (count < EVENTS_AT_ONCE || ++admission->full_runs % 8 == 0)
-		set_timer(admission, expire(admission));
+	set_timer(admission, expire(admission));
 	errno = saved_errno;
 	return count < 0 ? 0 : count;
 }
@@ -371,7 +381,7 @@ static void free_all(struct peal__admission *admission, bool forked)
 		    admission->seats[i].phase != PEAL__SEAT_EMPTY)
 			peal__seat_clear(admission, &admission->seats[i]);
 	if (!forked && admission->path[0] != '\0')
-		peal__name_unlink(admission->path);
+		peal__name_unlink(admission->path, admission->lock.fd);
 	peal__fork_forget(&admission->listener, true);
 	peal__fork_forget(&admission->epoll, true);
 	peal__fork_forget(&admission->wake, true);
@@ -409,6 +419,7 @@ allocate(struct peal_consumer *consumer,
 	admission->seat_max = consumer->slot_max + PEAL__SPARE_SEATS;
 	admission->due_ns = PEAL__NEVER;
 	admission->overflow_uid = peal__grant_overflow_uid();
+	admission->own_uid = geteuid();
 	admission->lock.fd = admission->listener.fd = -1;
 	admission->epoll.fd = admission->wake.fd = admission->timer.fd = -1;
 	for (int i = 0; i < PEAL__REGION_COUNT; i++)

@@ -3,7 +3,7 @@
  * Who gets a slot, and when it is free again.
  *
  *	accept --> HELLO --> WELCOME --> READY --> live --> hang-up --> reaped
- *	   |  1 s from here to READY  |                |
+ *	   |  1 s     |      1 s      |                |
  *	   +-----> refused, with a sentence            +-- pidfd, socket: the
  *	                                                   first one wins
  *
@@ -16,7 +16,8 @@
  *
  * Ordering: slots are handed over by their state, see server.h.
  *
- * Progress: no call blocks on a client. Each event does bounded work.
+ * Progress: no call blocks on a client. Each event does bounded work. Who has
+ *	spoken in time is not late, however late we come to hear it.
  *
  * Death: a client that dies at any point gives its seat, its slot and its
  *	memory back.

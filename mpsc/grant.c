@@ -17,17 +17,28 @@
 #define LANE_BYTES (UINT64_C(16) << 10)
 
 #define OVERFLOW_UID_FILE "/proc/sys/kernel/overflowuid"
-#define OVERFLOW_UID 65534 /* what it says unless somebody changed it */
+#define OVERFLOW_GID_FILE "/proc/sys/kernel/overflowgid"
+#define OVERFLOW_ID 65534 /* what they say unless somebody changed it */
+
+static uint32_t read_id(const char *path)
+{
+	char text[32], *end;
+	unsigned long id;
+
+	if (peal__file_read(path, text, sizeof(text)) <= 0)
+		return OVERFLOW_ID;
+	id = strtoul(text, &end, 10);
+	return end == text || id > UINT32_MAX ? OVERFLOW_ID : (uint32_t)id;
+}
 
 uint32_t peal__grant_overflow_uid(void)
 {
-	char text[32], *end;
-	unsigned long uid;
+	return read_id(OVERFLOW_UID_FILE);
+}
 
-	if (peal__file_read(OVERFLOW_UID_FILE, text, sizeof(text)) <= 0)
-		return OVERFLOW_UID;
-	uid = strtoul(text, &end, 10);
-	return end == text || uid > UINT32_MAX ? OVERFLOW_UID : (uint32_t)uid;
+uint32_t peal__grant_overflow_gid(void)
+{
+	return read_id(OVERFLOW_GID_FILE);
 }
 
 static bool contains(const uint32_t *ids, size_t count, uint32_t id)
@@ -47,10 +58,12 @@ static bool is_allowed(const struct peal_consumer_options *options,
 	return info->uid == geteuid() || info->uid == 0;
 }
 
-/* Another uid gets no page that others write, and no huge pages. */
-static bool is_trusted(const struct peal_peer_info *info)
+/* Another uid gets no page that others write, and no huge pages. A process that
+ * has changed its user since it opened, maybe for a moment only, trusts nobody. */
+static bool is_trusted(const struct peal__admission *admission,
+                       const struct peal_peer_info *info)
 {
-	return info->uid == geteuid();
+	return info->uid == admission->own_uid && info->uid == geteuid();
 }
 
 /* How many seats this user has, or how many of them with a slot; the one that
@@ -200,13 +213,31 @@ static void grant_observer(struct peal__admission *admission,
 	admission->pending_count--;
 }
 
+/* As peal__segment_open(), in a sentence for somebody who has none of the options
+ * that it would name. */
+static int open_segment(const struct peal__admission *admission,
+                        struct peal__slot *slot, uint32_t flags, int *ret_fd,
+                        struct peal_failure *failure)
+{
+	struct peal_failure why = {0};
+	int error = peal__segment_open(
+		slot, flags, admission->options.numa_node, ret_fd, &why);
+
+	if (error < 0)
+		return peal__fail(failure, error,
+		                  "the server could not make this %s's memory: "
+		                  "%s",
+		                  people(admission), why.text);
+	return 0;
+}
+
 /* Make the slot's segment and hand it over. 0 or -errno with a sentence. */
 static int grant_slot(struct peal__admission *admission,
                       struct peal__seat *seat, struct peal__slot *slot,
                       const struct peal__hello *hello,
                       struct peal_failure *failure)
 {
-	bool trusted = is_trusted(&seat->info);
+	bool trusted = is_trusted(admission, &seat->info);
 	uint32_t flags = admission->options.memory_flags;
 	struct peal__welcome answer = {
 		.slot_index = slot->peer.slot_index,
@@ -219,8 +250,7 @@ static int grant_slot(struct peal__admission *admission,
 
 	if (!trusted)
 		flags &= ~(uint32_t)PEAL_MEMORY_HUGE;
-	error = peal__segment_open(slot, flags, admission->options.numa_node,
-	                           &segment.fd, failure);
+	error = open_segment(admission, slot, flags, &segment.fd, failure);
 	if (error < 0)
 		return error;
 	/* As large as a ring may be: no child is to keep it alive. */
@@ -289,10 +319,13 @@ static void grant_ring(struct peal__admission *admission,
 		slot->info = seat->info;
 		error = grant_slot(admission, seat, slot, hello, &failure);
 	}
-	if (error < 0)
+	if (error < 0) {
 		peal__seat_refuse(admission, seat, error, failure.text);
-	else
-		seat->phase = PEAL__SEAT_READY;
+		return;
+	}
+	seat->phase = PEAL__SEAT_READY;
+	/* How long we took to answer is not its fault. */
+	seat->deadline_ns = peal__deadline_after(PEAL__HANDSHAKE_NS);
 }
 
 int peal__grant_check(const struct peal__admission *admission,

@@ -7,7 +7,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "base/failure.h"
@@ -243,13 +245,18 @@ static void lock_path(const char *path, char lock[PEAL__PATH_BYTES + 8])
 	snprintf(lock, PEAL__PATH_BYTES + 8, "%s" LOCK_SUFFIX, path);
 }
 
+static bool is_same(const struct stat *a, const struct stat *b)
+{
+	return a->st_ino == b->st_ino && a->st_dev == b->st_dev;
+}
+
 /* Has the file been unlinked, or replaced, since we opened it? */
 static bool was_replaced(int fd, const char *path)
 {
 	struct stat ours, there;
 
 	return fstat(fd, &ours) != 0 || lstat(path, &there) != 0 ||
-	       ours.st_ino != there.st_ino || ours.st_dev != there.st_dev;
+	       !is_same(&ours, &there);
 }
 
 /* Watched from the first moment, and before it is locked: a lock belongs to the
@@ -320,10 +327,53 @@ static void unlink_unborn(const char *path)
 		unlink(unborn);
 }
 
+/* A lock file that we had to make proves nothing: somebody may have removed that
+ * of a living server, or the socket may be no server's of ours. 0: nobody listens
+ * there; or -EADDRINUSE, -EEXIST (another kind of socket), -errno. */
+static int ask_socket(const char *path)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	int error = 0, fd;
+
+	snprintf(address.sun_path, sizeof(address.sun_path), "%s", path);
+	/* No child is to keep a connection that nobody will use. */
+	peal__fork_hold();
+	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0 ||
+	    connect(fd, (struct sockaddr *)&address, sizeof(address)) != 0)
+		error = errno;
+	else
+		error = EADDRINUSE;
+	if (fd >= 0)
+		close(fd);
+	peal__fork_let();
+	switch (error) {
+	case ECONNREFUSED:
+	case ENOENT:
+		return 0;
+	case EAGAIN: /* its queue is full */
+		return -EADDRINUSE;
+	case EPROTOTYPE:
+		return -EEXIST;
+	default:
+		return -error;
+	}
+}
+
+static int fail_living(const char *path, struct peal_failure *failure)
+{
+	return peal__fail(failure, -EADDRINUSE,
+	                  "a living server already has the name %.94s; "
+	                  "'shmctl stat' shows it",
+	                  path);
+}
+
 /* The socket, if there is one. 0 or -errno. */
-static int remove_dead(const char *path, struct peal_failure *failure)
+static int remove_dead(const char *path, bool is_new,
+                       struct peal_failure *failure)
 {
 	struct stat status;
+	int error;
 
 	if (lstat(path, &status) != 0)
 		return 0;
@@ -332,7 +382,15 @@ static int remove_dead(const char *path, struct peal_failure *failure)
 		                  "%.90s exists and is not a socket; remove it "
 		                  "or take another name",
 		                  path);
-	if (unlink(path) != 0)
+	error = is_new ? ask_socket(path) : 0;
+	if (error == -EADDRINUSE)
+		return fail_living(path, failure);
+	if (error < 0)
+		return peal__fail(failure, error,
+		                  "%.90s is not known to be the socket of a "
+		                  "dead server; remove it or take another name",
+		                  path);
+	if (unlink(path) != 0 && errno != ENOENT)
 		return peal__fail(failure, -errno,
 		                  "cannot remove the socket that a dead server "
 		                  "left, %.60s: %s",
@@ -350,13 +408,8 @@ int peal__name_lock(const char *path, struct peal__fork_fd *ret_lock,
 	lock_path(path, lock);
 	for (int tries = 0; error == 1 && tries < LOCK_TRIES; tries++)
 		error = try_lock(lock, ret_lock, &is_new);
-	if (error == 1)
-		error = -EADDRINUSE;
-	if (error == -EADDRINUSE)
-		return peal__fail(failure, error,
-		                  "a living server already has the name %.94s; "
-		                  "'shmctl stat' shows it",
-		                  path);
+	if (error == 1 || error == -EADDRINUSE)
+		return fail_living(path, failure);
 	if (error == -ENOENT)
 		return peal__fail(failure, error,
 		                  "cannot lock %.98s: its directory does not "
@@ -366,10 +419,10 @@ int peal__name_lock(const char *path, struct peal__fork_fd *ret_lock,
 		return peal__fail(failure, error, "cannot lock %.108s: %s",
 		                  lock, strerrordesc_np(-error));
 	PEAL__HOOK("name: locked");
-	/* We hold the lock: the socket, if there is one, is a dead server's, and
-	 * so is one that it had not named yet. */
+	/* We hold the lock: if it was there before, the socket is a dead
+	 * server's, and so is one that it had not named yet. */
 	unlink_unborn(path);
-	error = remove_dead(path, failure);
+	error = remove_dead(path, is_new, failure);
 	if (error < 0) {
 		if (is_new) /* else it is not known to be one of ours */
 			unlink(lock);
@@ -387,8 +440,21 @@ void peal__name_unlink_lock(const char *path)
 	unlink(lock);
 }
 
-void peal__name_unlink(const char *path)
+/* Has somebody else's lock taken the place of ours? If it cannot be told, no. */
+static bool is_anothers(const char *path, int lock_fd)
 {
+	char lock[PEAL__PATH_BYTES + 8];
+	struct stat ours, there;
+
+	lock_path(path, lock);
+	return fstat(lock_fd, &ours) == 0 && lstat(lock, &there) == 0 &&
+	       !is_same(&ours, &there);
+}
+
+void peal__name_unlink(const char *path, int lock_fd)
+{
+	if (is_anothers(path, lock_fd))
+		return;
 	unlink(path);
 	PEAL__HOOK("name: socket removed");
 	peal__name_unlink_lock(path);

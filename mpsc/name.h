@@ -20,7 +20,8 @@
  * Death: the lock goes with its holder, whatever kills it; socket and lock file
  *	stay and the next server of this name takes them over, also a socket that
  *	has no name yet. A lock that is held is never
- *	overruled, and one that is free is never doubted.
+ *	overruled, and one that is free is never doubted. Where the lock file is
+ *	missing the socket is asked whether anybody listens.
  *
  * Errors: every refusal has a sentence that names the path.
  *
@@ -65,7 +66,7 @@ int peal__name_directory(unsigned int index, char path[PEAL__PATH_BYTES]);
 /*
  * Take the name at @path: lock it, and remove the socket of a dead owner. The
  * lock is the descriptor, close-on-exec and watched: no forked child ever has
- * it. 0, or -EADDRINUSE, -errno, and @ret_lock has none; a refusal leaves no file
+ * it. 0, or -EADDRINUSE, -EEXIST (what is there is no socket of ours), -errno, and @ret_lock has none; a refusal leaves no file
  * that was not there before.
  */
 int peal__name_lock(const char *path, struct peal__fork_fd *ret_lock,
@@ -78,7 +79,8 @@ void peal__name_unborn(const char *path, char unborn[PEAL__PATH_BYTES]);
 /* Remove the lock file alone, while the lock is still held. */
 void peal__name_unlink_lock(const char *path);
 
-/* Remove socket and lock file, while the lock is still held. */
-void peal__name_unlink(const char *path);
+/* Remove socket and lock file, while the lock is still held, unless they are
+ * another server's by now because somebody had removed ours. */
+void peal__name_unlink(const char *path, int lock_fd);
 
 #endif

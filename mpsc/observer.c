@@ -33,7 +33,8 @@ struct line {
 
 struct peal_observer {
 	uint32_t fork_generation;
-	bool answers; /* it did, when it was asked last */
+	bool answers;        /* it did, when it was asked last */
+	bool is_turned_away; /* it has observers enough; our line is cut */
 	struct line *line;
 	struct line lines[2]; /* the other one is for coming back */
 	struct peal__view view;
@@ -186,6 +187,12 @@ static int open_observer(struct peal_observer *observer, const char *name,
 	if (error == -ETIMEDOUT)
 		error = look_past(observer->line, name, failure,
 		                  &observer->view);
+	/* Or idle observers would lock out its own user and root. */
+	observer->is_turned_away =
+		error == -EBUSY &&
+		look_past(observer->line, name, NULL, &observer->view) == 0;
+	if (observer->is_turned_away)
+		error = 0;
 	if (error < 0)
 		close_line(observer->line);
 	return error;
@@ -213,20 +220,18 @@ int peal_observer_open(const char *name, uint64_t timeout_ns,
 	return 0;
 }
 
-/*
- * A server that owed us an answer: has it come? Then it is asked afresh, on a
- * new connection, rather than to puzzle out what the old answer was about.
- * Until then no second question is put, or a stopped server would find a queue
- * of ours that locks everybody else out.
- */
-static int come_back(struct peal_observer *observer, uint64_t deadline_ns)
+static bool has_gone(const struct peal_observer *observer)
+{
+	return peal__view_is_closed(&observer->view) ||
+	       peal__process_has_gone(&observer->line->process);
+}
+
+/* Has the answer come that a server owed us? 0, or -errno. */
+static int await_answer(const struct peal_observer *observer,
+                        uint64_t deadline_ns)
 {
 	struct pollfd poll_fd = {observer->line->socket.fd, POLLIN, 0};
-	struct line *line = observer->line == &observer->lines[0]
-	                            ? &observer->lines[1]
-	                            : &observer->lines[0];
-	struct peal__view view;
-	int ready, error;
+	int ready;
 
 	do
 		ready = poll(&poll_fd, 1,
@@ -234,9 +239,30 @@ static int come_back(struct peal_observer *observer, uint64_t deadline_ns)
 	while (ready < 0 && errno == EINTR);
 	if (ready <= 0)
 		return ready < 0 ? -errno : -ETIMEDOUT;
+	return peal__has_hung_up(observer->line->socket.fd) ? -ECONNRESET : 0;
+}
+
+/*
+ * A server that owed us an answer: has it come? Then it is asked afresh, on a
+ * new connection, rather than to puzzle out what the old answer was about.
+ * Until then no second question is put, or a stopped server would find a queue
+ * of ours that locks everybody else out. One that turned us away owes nothing.
+ */
+static int come_back(struct peal_observer *observer, uint64_t deadline_ns)
+{
+	struct line *line = observer->line == &observer->lines[0]
+	                            ? &observer->lines[1]
+	                            : &observer->lines[0];
+	struct peal__view view;
+	int error = 0;
+
+	if (!observer->is_turned_away)
+		error = await_answer(observer, deadline_ns);
 	/* Whoever has the name by now is not the server we have looked at. */
-	if (peal__has_hung_up(observer->line->socket.fd))
-		return -ECONNRESET;
+	else if (has_gone(observer))
+		error = -ECONNRESET;
+	if (error < 0)
+		return error;
 	error = open_line(line, observer->name, deadline_ns, NULL);
 	if (error < 0)
 		return error;
@@ -247,6 +273,7 @@ static int come_back(struct peal_observer *observer, uint64_t deadline_ns)
 	}
 	close_line(observer->line);
 	observer->line = line;
+	observer->is_turned_away = false;
 	if (error == 0) {
 		peal__view_close(&observer->view);
 		observer->view = view;
@@ -292,10 +319,9 @@ static uint32_t find_state(struct peal_observer *observer)
 	const struct line *line = observer->line;
 	struct pollfd poll_fd = {line->pidfd.fd, POLLIN, 0};
 
-	if (peal__view_is_closed(&observer->view) ||
-	    peal__process_has_gone(&line->process))
+	if (has_gone(observer))
 		return PEAL_SERVER_CLOSED;
-	if (peal__has_hung_up(line->socket.fd)) {
+	if (!observer->is_turned_away && peal__has_hung_up(line->socket.fd)) {
 		if (line->pidfd.fd < 0 || poll(&poll_fd, 1, EXIT_MS) > 0)
 			return PEAL_SERVER_CLOSED;
 		/* It lives, and had enough of this connection only. */
@@ -303,7 +329,9 @@ static uint32_t find_state(struct peal_observer *observer)
 	}
 	if (peal__process_is_stopped(&line->process))
 		return PEAL_SERVER_STOPPED;
-	return observer->answers ? PEAL_SERVER_ALIVE : PEAL_SERVER_SILENT;
+	return observer->answers || observer->is_turned_away
+	               ? PEAL_SERVER_ALIVE
+	               : PEAL_SERVER_SILENT;
 }
 
 int peal_observer_server(struct peal_observer *observer,

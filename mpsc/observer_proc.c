@@ -22,6 +22,10 @@
 #define SO_PEERPIDFD 77
 #endif
 
+#ifndef MFD_NOEXEC_SEAL
+#define MFD_NOEXEC_SEAL 0x0008U
+#endif
+
 #define LINK_BEFORE "/memfd:" PEAL__STATUS_REGION
 #define LINK_AFTER " (deleted)"
 #define LINK_BYTES 320
@@ -39,10 +43,10 @@ int peal__process_of_peer(int socket_fd, struct peal__process *ret_process)
 		return -errno;
 	bytes = sizeof(pidfd);
 	/* Before Linux 6.5 the pid has to do, which is as good unless it was
-	 * used again since. */
+	 * used again since. Another error tells that it may have been. */
 	if (getsockopt(socket_fd, SOL_SOCKET, SO_PEERPIDFD, &pidfd, &bytes) !=
 	            0 &&
-	    peer.pid > 0)
+	    errno == ENOPROTOOPT && peer.pid > 0)
 		pidfd = (int)syscall(SYS_pidfd_open, peer.pid, 0);
 	ret_process->pid = peer.pid;
 	ret_process->uid = peer.uid;
@@ -112,9 +116,13 @@ static bool is_memfd(int fd)
 {
 	struct statx status;
 	struct stat ours;
-	int our_fd = memfd_create("peal-compare", MFD_CLOEXEC);
+	const char *name = "peal-compare";
+	int our_fd = memfd_create(name, MFD_CLOEXEC | MFD_NOEXEC_SEAL);
 	bool same;
 
+	/* Before Linux 6.3 nobody knew that flag; since then it may be wanted. */
+	if (our_fd < 0 && errno == EINVAL)
+		our_fd = memfd_create(name, MFD_CLOEXEC);
 	if (our_fd < 0)
 		return false;
 	same = fstat(our_fd, &ours) == 0 &&

@@ -67,6 +67,8 @@ static int check_lists(const struct peal_consumer_options *known)
 	struct peal_failure *failure = known->ret_failure;
 	uint32_t nobody =
 		known->allow_uid_count > 0 ? peal__grant_overflow_uid() : 0;
+	uint32_t nogroup =
+		known->allow_gid_count > 0 ? peal__grant_overflow_gid() : 0;
 
 	if ((known->allow_uid_count > 0 && known->allow_uid == NULL) ||
 	    (known->allow_gid_count > 0 && known->allow_gid == NULL))
@@ -82,6 +84,14 @@ static int check_lists(const struct peal_consumer_options *known)
 			                  "namespace has no number for, and is "
 			                  "never let in",
 			                  nobody);
+	for (size_t i = 0; i < known->allow_gid_count; i++)
+		if (known->allow_gid[i] == nogroup)
+			return peal__fail(failure, -EINVAL,
+			                  "options.allow_gid has group %u, "
+			                  "which may be any that a user "
+			                  "namespace has no number for, and is "
+			                  "never let in",
+			                  nogroup);
 	return 0;
 }
 

@@ -118,9 +118,14 @@ bool peal_consumer_has_data(const struct peal_consumer *consumer)
 
 	if (peal__consumer_was_forked(consumer))
 		return false;
-	if (current == NULL)
-		return peal__scan_has_data(&consumer->scan, UINT32_MAX);
 	/* In the middle of a turn the scan does not know how far it went. */
-	return peal_ring_has_data(&current->rx) ||
-	       peal__scan_has_data(&consumer->scan, current->peer.slot_index);
+	if (current != NULL && peal_ring_has_data(&current->rx))
+		return true;
+	if (peal__scan_has_data(&consumer->scan,
+	                        current == NULL ? UINT32_MAX
+	                                        : current->peer.slot_index))
+		return true;
+	/* The scan does not know a ring that has come since, and it is the peek
+	 * that takes it in. Relaxed: that one acquires, with S3. */
+	return peal__read_once(&consumer->changes) != consumer->changes_seen;
 }

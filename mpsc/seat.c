@@ -27,7 +27,11 @@ static int open_pid_fd(int socket_fd, int32_t pid)
 	if (getsockopt(socket_fd, SOL_SOCKET, SO_PEERPIDFD, &pid_fd, &bytes) ==
 	    0)
 		return pid_fd;
-	return pid > 0 ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
+	/* It is not known here: any other error tells that the peer is dead and
+	 * reaped, and its pid may be somebody else's by now. */
+	return errno == ENOPROTOOPT && pid > 0
+	               ? (int)syscall(SYS_pidfd_open, pid, 0)
+	               : -1;
 }
 
 struct peal__seat *peal__seat_find_empty(struct peal__admission *admission)
@@ -75,12 +79,6 @@ void peal__seat_take(struct peal__admission *admission, struct peal__seat *seat)
 	/* Strangers are not waited for: silent ones would fill the seats. */
 	else if (peal__grant_check(admission, seat, &failure) < 0)
 		peal__seat_refuse(admission, seat, failure.code, failure.text);
-}
-
-static bool is_pending(const struct peal__seat *seat)
-{
-	return seat->phase == PEAL__SEAT_HELLO ||
-	       seat->phase == PEAL__SEAT_READY;
 }
 
 /* Off the epoll set first: a copy of the descriptor elsewhere would keep
@@ -188,7 +186,7 @@ void peal__seat_clear(struct peal__admission *admission,
 		stop_watching(admission, seat);
 	if (seat->phase == PEAL__SEAT_LIVE && seat->slot->evict_error != 0)
 		tell_why(admission, seat);
-	if (is_pending(seat))
+	if (peal__seat_is_pending(seat))
 		admission->pending_count--;
 	if (seat->slot != NULL)
 		free_slot(admission, seat);
@@ -204,7 +202,7 @@ void peal__seat_refuse(struct peal__admission *admission,
 {
 	if (code != 0) {
 		send_error(seat, code, text);
-		if (is_pending(seat))
+		if (peal__seat_is_pending(seat))
 			admission->refused_count++;
 	}
 	peal__seat_clear(admission, seat);

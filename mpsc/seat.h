@@ -41,6 +41,13 @@ struct peal__seat {
 	bool has_asked;   /* an observer: for the clients' words */
 };
 
+/* Has it a deadline? */
+static inline bool peal__seat_is_pending(const struct peal__seat *seat)
+{
+	return seat->phase == PEAL__SEAT_HELLO ||
+	       seat->phase == PEAL__SEAT_READY;
+}
+
 struct peal__admission {
 	struct peal_consumer *consumer;
 	struct peal_consumer_options options; /* lists and name are ours */
@@ -53,10 +60,10 @@ struct peal__admission {
 	uint32_t seat_count;    /* not empty */
 	uint32_t pending_count; /* with a deadline */
 	uint32_t overflow_uid;
+	uint32_t own_uid; /* when it was opened */
 	uint64_t segment_total_bytes;
 	uint64_t resume_ns; /* the listener rests until then; 0: it does not */
 	uint64_t due_ns;    /* when somebody's handshake has taken too long */
-	uint32_t full_runs; /* that found as many events as they take */
 	bool listening;     /* the listener is in the epoll set */
 
 	uint64_t attached_count, detached_count, died_count, evicted_count,
@@ -128,8 +135,9 @@ void peal__seat_clear(struct peal__admission *admission,
 
 /* grant.c */
 
-/* Whom the kernel shows when a user has no number in our namespace. */
+/* Whom the kernel shows when a user, or group, has no number in our namespace. */
 uint32_t peal__grant_overflow_uid(void);
+uint32_t peal__grant_overflow_gid(void);
 
 /* May this user come in at all? 0, or -EACCES, -EBUSY with a sentence. */
 int peal__grant_check(const struct peal__admission *admission,

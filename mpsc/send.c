@@ -18,6 +18,14 @@ void peal__producer_show(struct peal_producer *producer)
 	peal__write_once(&producer->connection.segment->word.cpu, cpu);
 }
 
+/* -1: it was told to nobody, and what found no room is sent all the same. */
+static void count_full(struct peal_producer *producer, int change)
+{
+	producer->stats.full_count += (uint64_t)change;
+	peal__write_once(&producer->connection.segment->word.full_count,
+	                 producer->stats.full_count);
+}
+
 /* A full ring: look whether somebody is still there to empty it, and wait. */
 static __attribute__((noinline)) int
 claim_full(struct peal_producer *producer, size_t bytes, uint32_t kind,
@@ -43,8 +51,7 @@ claim_full(struct peal_producer *producer, size_t bytes, uint32_t kind,
 	if (error == 0)
 		return peal_ring_claim(&producer->hot.tx, bytes, kind, id,
 		                       ret_data);
-	producer->stats.full_count++;
-	peal__write_once(&word->full_count, producer->stats.full_count);
+	count_full(producer, 1);
 	return error;
 }
 
@@ -172,8 +179,9 @@ int peal_producer_send_batch(struct peal_producer *producer,
 
 		error = peal_producer_claim(producer, bytes, timeout_ns, &data);
 		/* Full with claims in hand: publish them, then wait. */
-		if (error == -EAGAIN && producer->hot.tx.claim_count > 0 &&
-		    timeout_ns > 0) {
+		if (error == -EAGAIN && producer->lost == 0 &&
+		    producer->hot.tx.claim_count > 0 && timeout_ns > 0) {
+			count_full(producer, -1);
 			peal_producer_publish(producer);
 			published = sent;
 			timeout_ns = peal__deadline_left(deadline_ns);
@@ -191,5 +199,8 @@ int peal_producer_send_batch(struct peal_producer *producer,
 			peal_producer_publish(producer);
 		published = sent;
 	}
+	/* A count tells no loss: that is left to the next call. */
+	if (published > 0 && producer->lost != 0)
+		producer->told = false;
 	return published > 0 ? (int)published : error;
 }

@@ -25,7 +25,8 @@
  *	ret_failure: then the number is all there is. A program that was built
  *	against an older header gets the defaults of the fields it does not know.
  *
- * Units: times are relative nanoseconds in a uint64_t. 0 never waits,
+ * Units: times are relative nanoseconds in a uint64_t. 0 never waits, but for
+ *	a call that attaches again after a loss: that may take 100 ms.
  *	PEAL_FOREVER has no limit. Sizes are bytes.
  */
 #ifndef PEAL_BASE_H

@@ -85,7 +85,7 @@ struct peal_consumer_options {
 	uint64_t segment_total_max_bytes; /* of all rings; 4 GiB */
 
 	uint32_t memory_flags; /* PEAL_MEMORY_HUGE | ... */
-	int numa_node;         /* -1: any */
+	int numa_node;         /* -1: any; of no effect on huge pages */
 
 	/*
 	 * Users that may attach besides our own uid and root: the lists below.
@@ -123,9 +123,9 @@ struct peal_consumer_options {
  * thread and peal_consumer_dispatch() does its work.
  *
  * 0, or -EINVAL (an option is nonsense; ret_failure names it), -EADDRINUSE (a
- * living server has the name), -EEXIST (something that is no socket is in the
- * way), -EACCES, -ENOENT (the directory), -ENOMEM, -ENOSPC, -EMFILE, -EAGAIN
- * (no thread to be had); from a lock or socket what the kernel says of it.
+ * living server has the name), -EEXIST (what is there is no socket, or listens
+ * as another kind), -EACCES, -ENOENT (the directory), -ENOMEM, -ENOSPC, -EMFILE,
+ * -EAGAIN (no thread); from a lock or socket what the kernel says of it.
  */
 PEAL_API PEAL_MUST_CHECK int
 peal_consumer_open(const struct peal_consumer_options *options,
@@ -162,13 +162,14 @@ PEAL_API void peal_consumer_release(struct peal_consumer *consumer,
                                     const struct peal_message *message);
 
 /*
- * Is there something to peek in any ring? Only loads: no cursor, spin state or
- * turn changes. False in a forked child.
+ * Is there something to peek? Only loads: no cursor, spin state or turn changes.
+ * Once true also when a producer has come or gone. False in a forked child.
  */
 PEAL_API bool peal_consumer_has_data(const struct peal_consumer *consumer);
 
 /*
- * End a peal_consumer_wait() that is under way, or the next one. Many calls may
+ * End a peal_consumer_wait() that is under way, or the next one, unless prepare,
+ * which is 1 then, or dispatch came first and took the notice. Many calls may
  * become one wake. Any thread; async-signal-safe.
  */
 PEAL_API void peal_consumer_notify(struct peal_consumer *consumer);
@@ -208,7 +209,7 @@ struct peal_consumer_stats {
 	uint64_t evicted_count;  /* sent away: what they wrote made no sense */
 	uint64_t refused_count;  /* turned away at the door */
 	uint64_t dropped_bytes;  /* in the rings of the evicted, unread */
-	uint64_t sleep_count;    /* times the consumer slept */
+	uint64_t sleep_count;    /* times peal_consumer_wait() slept */
 };
 PEAL__BEGIN_SAME_NAME
 PEAL_API int peal_consumer_stats(const struct peal_consumer *consumer,
@@ -246,13 +247,15 @@ struct peal_producer_options {
  * -ECONNREFUSED at once. With wait_for_server it is for its coming up as well:
  * the name is looked for again every 20 ms or sooner, also when a server died or
  * closed while it was about to answer, and what the last look came to is
- * returned when the time is over. Attaching again after a loss does not wait.
+ * returned when the time is over. Attaching again after a loss waits for no
+ * server, but up to 100 ms for its answer, whatever the timeout of the call.
  *
  * 0, or -EINVAL, -ECONNREFUSED (no server has this name), -EACCES (not
  * allowed), -EBUSY (a cap is reached), -EMSGSIZE (ring_bytes is not within the
- * server's ring_min_bytes and ring_max_bytes: ret_failure names all three),
- * -EPROTONOSUPPORT (another major version), -EPROTO,
- * -ESHUTDOWN, -ETIMEDOUT, -ENOMEM, -EMFILE; ret_failure says it in a sentence.
+ * server's ring_min_bytes and ring_max_bytes), -EPROTONOSUPPORT (another major
+ * version), -EPROTO, -ECONNRESET (it died), -ESHUTDOWN, -ETIMEDOUT, -ENOMEM,
+ * -EMFILE, or what the server met when it made the ring: -ENOSPC, -EFBIG,
+ * -EPERM, -EAGAIN; ret_failure says it in a sentence.
  */
 PEAL_API PEAL_MUST_CHECK int
 peal_producer_attach(const struct peal_producer_options *options,
@@ -266,9 +269,8 @@ peal_producer_attach(const struct peal_producer_options *options,
  *
  * 0, or -EAGAIN (full and timeout_ns is 0), -ETIMEDOUT, -EMSGSIZE (more than
  * peal_producer_message_max()), -ECONNRESET (the consumer has died; claims are
- * void), -ESHUTDOWN (it has closed), -EPROTO
- * (it has sent us away: what this process wrote into the ring, or said on the
- * socket, made no sense).
+ * void), -ESHUTDOWN (it has closed), -EPROTO (it has sent us away: what this
+ * process wrote into the ring, or said on the socket, made no sense).
  */
 PEAL_API PEAL_MUST_CHECK int peal_producer_claim(struct peal_producer *producer,
                                                  size_t bytes,
@@ -330,9 +332,9 @@ PEAL_API size_t peal_producer_message_max(const struct peal_producer *producer);
  *
  * fd: the descriptor, or -EINVAL (futex mode).
  * prepare: 1, there is room (or an error to be had from claim), do not block;
- * 0, armed, you may block; -EMSGSIZE (more than peal_producer_message_max()),
- * -EINVAL; -ECONNRESET, -ESHUTDOWN, -EPROTO when the consumer is lost and this
- * has been told.
+ * 0, armed, you may block, but publish first: with claims held the room may be
+ * their own; -EMSGSIZE (more than peal_producer_message_max()), -EINVAL;
+ * -ECONNRESET, -ESHUTDOWN, -EPROTO when the consumer is lost and this was told.
  * dispatch: disarms and takes the wake bytes. 0, or -ECONNRESET, -ESHUTDOWN,
  * -EPROTO.
  *

@@ -8,8 +8,8 @@
  *
  * The hot path does not know that anybody looks. When the server answers, it
  * is asked to copy in what only its producers know (fill, blocked time); when
- * it is stuck or stopped, the region is opened through /proc/PID/fd, which
- * its own user and root may do, and tells what was true last.
+ * it is stuck or stopped, or has observers enough, the region is opened through
+ * /proc/PID/fd, which its own user and root may do, and tells what was true last.
  *
  * Callers: a handle belongs to one thread at a time.
  *
@@ -24,7 +24,9 @@
  *	-EACCES (not its user, nor root, nor on its lists), -ETIMEDOUT (it does
  *	not answer, and its region was not found either), -EPROTO (what it
  *	shows makes no sense), -EPROTONOSUPPORT (another major version),
- *	-ESHUTDOWN, -EBUSY, -ENOMEM, -EMFILE. -ESTALE in a forked child.
+ *	-ESHUTDOWN, -EBUSY (it has observers enough, and its region was not
+ *	found, or it has them still), -ENOMEM, -EMFILE. -ESTALE in a forked
+ *	child.
  *
  * Units: bytes and nanoseconds. Ages are 0 when a clock of another time
  *	namespace would make them negative.

@@ -99,7 +99,8 @@ enum {
 
 /*
  * Make a region: memory is allocated, on @numa_node when one is given (on
- * another one when that is full), and sealed against every change of its size.
+ * another one when that is full; huge pages go where the calling thread's own
+ * policy says), and sealed against every change of its size.
  * The descriptor is close-on-exec and belongs to the caller.
  *
  * @ret_mapping, when it is not NULL, becomes a mapping of the whole region,

@@ -253,11 +253,12 @@ WRAP(int, mlock, (const void *address, size_t bytes), (address, bytes), -1,
 /* files -------------------------------------------------------------------- */
 
 /* What the kernel tells of itself is read from dozens of files, and done without
- * when it cannot be read. */
+ * when it cannot be read; those of /proc/sys are few. */
 static bool is_struck_path(const char *path)
 {
-	return fault_is_full || (strncmp(path, "/sys/", 5) != 0 &&
-	                         strncmp(path, "/proc/", 6) != 0);
+	return fault_is_full || strncmp(path, "/proc/sys/", 10) == 0 ||
+	       (strncmp(path, "/sys/", 5) != 0 &&
+	        strncmp(path, "/proc/", 6) != 0);
 }
 
 int __real_open64(const char *path, int flags, ...);

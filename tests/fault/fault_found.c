@@ -43,6 +43,27 @@ static void door_that_could_not_be_opened_again_opens_later(void **state)
 	detach(NULL);
 }
 
+/* Whatever it is, it may be so for long, and the listener stays readable. */
+static void accept_that_fails_is_tried_again_after_a_while(void **state)
+{
+	static const struct fault_aim aims[] = {
+		{"accept4", EPERM, 1},
+		{NULL, 0, 0},
+	};
+	struct peal_producer_options options = PEAL_PRODUCER_OPTIONS_INIT;
+	uint64_t start_ns;
+
+	(void)state;
+	start_consumer(PEAL_WAIT_FUTEX);
+	options.name = NAME;
+	fault_arm_at(FAULT_OTHERS, aims);
+	start_ns = scene_now_ns();
+	assert_int_equal(peal_producer_attach(&options, SOON_NS, &producer), 0);
+	assert_struck("accept4");
+	assert_true(scene_now_ns() - start_ns > 90 * SCENE_MS);
+	detach(NULL);
+}
+
 /* As an event loop waits for it: at the descriptor alone. The answer may have
  * come before it has to wait at all. */
 static int receive_in_loop(struct peal_message *answer, bool *ret_has_waited)
@@ -208,6 +229,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(door_that_could_not_be_opened_again_opens_later),
+		TEST(accept_that_fails_is_tried_again_after_a_while),
 		TEST(client_that_cannot_watch_its_socket_has_not_come_back),
 		TEST(wake_that_could_not_be_sent_is_sent_again),
 		TEST(client_without_memory_does_not_blame_the_server),

@@ -197,7 +197,7 @@ static inline void fake_answer(struct fake *fake, int fd,
 	fake->answer.nonce = packet->hello.nonce + fake->nonce_error;
 	__atomic_add_fetch(&fake->hello_count, 1, __ATOMIC_RELAXED);
 	if (fake->type == PEAL__WIRE_ERROR) {
-		bytes = peal__wire_error(packet, -EBUSY, "no seat is free");
+		bytes = peal__wire_error(packet, -ESHUTDOWN, "no seat is free");
 	} else {
 		memset(packet, 0, sizeof(*packet));
 		packet->welcome = fake->answer;

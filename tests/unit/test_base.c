@@ -313,10 +313,12 @@ static void file_that_cannot_be_read_is_an_error(void **state)
 	char text[4];
 
 	(void)state;
+	errno = 4711;
 	assert_int_equal(peal__file_read("/proc/self/no-such-file", text,
 	                                 sizeof(text)),
 	                 -ENOENT);
 	assert_int_equal(peal__file_read("/", text, sizeof(text)), -EISDIR);
+	assert_int_equal(errno, 4711);
 }
 
 static void cgroup_directory_begins_with_its_mount_point(void **state)

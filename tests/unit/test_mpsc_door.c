@@ -167,6 +167,152 @@ static void user_at_its_cap_is_turned_away_at_accept(void **state)
 	peal_consumer_close(consumer);
 }
 
+/* a server that comes late ------------------------------------------------ */
+
+#define LATE_NS (1200 * MS) /* beyond the second that a handshake has */
+#define EVENTS_AT_ONCE 64   /* as in admission.c */
+
+static void hand_hello(int fd)
+{
+	union peal__packet packet = {
+		.hello = {.abi = PEAL__WIRE_ABI, .role = PEAL__ROLE_PRODUCER}};
+
+	hand_send(fd, &packet, PEAL__WIRE_HELLO);
+}
+
+/* Every packet was there in time; only the server was busy elsewhere. */
+static void loop_that_comes_late_admits_who_has_spoken(void **state)
+{
+	struct peal_consumer_options options = consumer_options();
+	struct peal_consumer *consumer;
+	union peal__packet packet;
+	int fd;
+
+	(void)state;
+	options.wait_mode = PEAL_WAIT_FD;
+	consumer = open_with(&options);
+	fd = hand_connect();
+	hand_hello(fd);
+	assert_int_equal(peal_consumer_dispatch(consumer), 0);
+	sleep_ns(LATE_NS);
+	assert_int_equal(peal_consumer_dispatch(consumer), 0);
+	assert_int_equal(hand_receive(fd, &packet), PEAL__WIRE_WELCOME);
+	hand_send(fd, &packet, PEAL__WIRE_READY);
+	sleep_ns(LATE_NS);
+	assert_int_equal(peal_consumer_dispatch(consumer), 0);
+	assert_int_equal(stats_of(consumer).attached_count, 1);
+	assert_int_equal(stats_of(consumer).refused_count, 0);
+	close(fd);
+	peal_consumer_close(consumer);
+}
+
+static int serve_and_sleep(uint32_t *is_open)
+{
+	struct peal_consumer_options options = consumer_options();
+	struct peal_consumer *consumer;
+
+	alarm(60);
+	if (peal_consumer_open(&options, &consumer) != 0)
+		return 1;
+	flag_set(is_open);
+	for (;;)
+		pause();
+}
+
+/* A sleep in epoll that a stop and a continue cut short has no events. */
+static void stopped_server_admits_who_was_ready_meanwhile(void **state)
+{
+	uint32_t *is_open = shared_open(sizeof(*is_open));
+	union peal__packet packet;
+	int fd, type;
+	pid_t pid;
+
+	(void)state;
+	fflush(NULL);
+	pid = fork();
+	if (pid == 0)
+		_exit(serve_and_sleep(is_open));
+	assert_true(flag_wait(is_open));
+	fd = hand_connect();
+	hand_hello(fd);
+	assert_true(is_readable(fd, 10000));
+	assert_int_equal(hand_receive(fd, &packet), PEAL__WIRE_WELCOME);
+	sleep_ns(100 * MS); /* it is to sleep in epoll again */
+	kill(pid, SIGSTOP);
+	assert_int_equal(waitpid(pid, NULL, WUNTRACED), pid);
+	hand_send(fd, &packet, PEAL__WIRE_READY);
+	sleep_ns(LATE_NS);
+	kill(pid, SIGCONT);
+	type = is_readable(fd, 300) ? hand_receive(fd, &packet) : 0;
+	close(fd);
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	peal_consumer_close(open_consumer()); /* it takes the names away */
+	munmap(is_open, sizeof(*is_open));
+	assert_int_equal(type, 0);
+}
+
+/* More than are heard at once, so that the last ones are overdue by then. */
+static void ready_one_is_in_time_also_behind_many(void **state)
+{
+	struct peal_consumer_options options = consumer_options();
+	struct peal_consumer *consumer;
+	union peal__packet packet;
+	int fds[EVENTS_AT_ONCE + 16];
+
+	(void)state;
+	options.wait_mode = PEAL_WAIT_FD;
+	options.producer_max = CHECK_COUNT(fds);
+	consumer = open_with(&options);
+	for (size_t i = 0; i < CHECK_COUNT(fds); i++) {
+		fds[i] = hand_connect();
+		hand_hello(fds[i]);
+	}
+	while (is_readable(peal_consumer_fd(consumer), 0))
+		assert_int_equal(peal_consumer_dispatch(consumer), 0);
+	for (size_t i = 0; i < CHECK_COUNT(fds); i++) {
+		assert_int_equal(hand_receive(fds[i], &packet),
+		                 PEAL__WIRE_WELCOME);
+		hand_send(fds[i], &packet, PEAL__WIRE_READY);
+	}
+	sleep_ns(LATE_NS);
+	assert_int_equal(peal_consumer_dispatch(consumer), 0);
+	assert_int_equal(stats_of(consumer).attached_count, CHECK_COUNT(fds));
+	for (size_t i = 0; i < CHECK_COUNT(fds); i++)
+		close(fds[i]);
+	peal_consumer_close(consumer);
+}
+
+/* The timer is one of as many events as are taken at once. */
+static void silent_one_is_late_also_among_many_who_speak(void **state)
+{
+	struct peal_consumer_options options = consumer_options();
+	struct peal_consumer *consumer;
+	union peal__packet packet;
+	int fds[EVENTS_AT_ONCE];
+
+	(void)state;
+	options.wait_mode = PEAL_WAIT_FD;
+	options.producer_max = EVENTS_AT_ONCE;
+	consumer = open_with(&options);
+	for (int i = 0; i < EVENTS_AT_ONCE; i++)
+		fds[i] = hand_connect();
+	while (is_readable(peal_consumer_fd(consumer), 0))
+		assert_int_equal(peal_consumer_dispatch(consumer), 0);
+	for (int i = 1; i < EVENTS_AT_ONCE; i++)
+		hand_hello(fds[i]);
+	sleep_ns(LATE_NS);
+	assert_int_equal(peal_consumer_dispatch(consumer), 0);
+	for (int i = 1; i < EVENTS_AT_ONCE; i++)
+		assert_int_equal(hand_receive(fds[i], &packet),
+		                 PEAL__WIRE_WELCOME);
+	assert_int_equal(hand_receive(fds[0], &packet), PEAL__WIRE_ERROR);
+	assert_int_equal(packet.error.code, -ETIMEDOUT);
+	for (int i = 0; i < EVENTS_AT_ONCE; i++)
+		close(fds[i]);
+	peal_consumer_close(consumer);
+}
+
 /* observers --------------------------------------------------------------- */
 
 static void questions_that_come_together_get_one_answer(void **state)
@@ -315,6 +461,10 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(overflow_user_is_refused_whatever_its_number_is),
 		TEST(user_at_its_cap_is_turned_away_at_accept),
+		TEST(loop_that_comes_late_admits_who_has_spoken),
+		TEST(stopped_server_admits_who_was_ready_meanwhile),
+		TEST(ready_one_is_in_time_also_behind_many),
+		TEST(silent_one_is_late_also_among_many_who_speak),
 		TEST(questions_that_come_together_get_one_answer),
 		TEST(word_of_a_child_left_behind_frees_nothing),
 		TEST(errno_stays_when_a_look_at_the_server_fails),

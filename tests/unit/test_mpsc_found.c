@@ -201,22 +201,91 @@ static void observers_leave_room_for_those_who_work(void **state)
 	struct peal_failure failure;
 	struct peal_consumer *consumer;
 	struct peal_producer *producer;
-	int count = 0, error;
+	int count;
 
 	(void)state;
 	options.producer_max = 1;
 	consumer = open_with(&options);
-	do
-		error = peal_observer_open(options.name, PATIENCE_NS, &failure,
-		                           &observers[count]);
-	while (error == 0 && ++count < 16);
-	assert_int_equal(error, -EBUSY);
-	assert_true(count > 0);
+	for (count = 0; count < 16; count++)
+		assert_int_equal(peal_observer_open(options.name, PATIENCE_NS,
+		                                    &failure,
+		                                    &observers[count]),
+		                 0);
 	producer = attach();
 	await_attached(consumer, 1);
 	peal_producer_detach(producer);
 	while (count > 0)
 		peal_observer_close(observers[--count]);
+	peal_consumer_close(consumer);
+}
+
+/* Those who only stand there must not hide the server from its own user. */
+static void observer_that_is_turned_away_looks_past_the_others(void **state)
+{
+	struct peal_consumer *consumer = open_consumer();
+	struct peal_producer *producer = attach();
+	struct peal_observer *observers[9], *last;
+	struct peal_server_info info;
+
+	(void)state;
+	for (int i = 0; i < 9; i++)
+		assert_int_equal(peal_observer_open("words", PATIENCE_NS,
+		                                    &own.failure,
+		                                    &observers[i]),
+		                 0);
+	last = observers[8];
+	await_attached(consumer, 1);
+	assert_int_equal(peal_observer_refresh(last, PATIENCE_NS), -EBUSY);
+	assert_int_equal(peal_observer_server(last, &info), 0);
+	assert_int_equal(info.state, PEAL_SERVER_ALIVE);
+	assert_int_equal(info.attached_count, 1);
+	for (int i = 0; i < 8; i++)
+		peal_observer_close(observers[i]);
+	/* There is room again as soon as the server has seen it. */
+	while (peal_observer_refresh(last, PATIENCE_NS) == -EBUSY)
+		sched_yield();
+	assert_int_equal(peal_observer_refresh(last, PATIENCE_NS), 0);
+	peal_producer_detach(producer);
+	peal_consumer_close(consumer);
+	assert_int_equal(peal_observer_server(last, &info), 0);
+	assert_int_equal(info.state, PEAL_SERVER_CLOSED);
+	peal_observer_close(last);
+}
+
+static void *close_it(void *consumer)
+{
+	peal_consumer_close(consumer);
+	return NULL;
+}
+
+/* What such a batch returns is a count, and the loss would be told by nobody. */
+static void loss_in_the_middle_of_a_batch_is_told_by_the_next_call(void **state)
+{
+	enum { COUNT = 100 };
+	static char data[300];
+	struct peal_producer_options options = producer_options();
+	struct peal_consumer *consumer = open_consumer();
+	struct peal_part messages[COUNT];
+	struct peal_producer *producer;
+	struct later later;
+	int count;
+
+	(void)state;
+	for (int i = 0; i < COUNT; i++)
+		messages[i] = (struct peal_part){data, sizeof(data)};
+	options.reconnect = 1;
+	producer = attach_with(&options);
+	await_attached(consumer, 1);
+	later_start(&later, 50 * MS, close_it, consumer);
+	count = peal_producer_send_batch(producer, messages, COUNT,
+	                                 PEAL_FOREVER);
+	assert_in_range(count, 1, COUNT - 1);
+	later_join(&later);
+	consumer = open_consumer();
+	assert_int_equal(send_text(producer, "lost"), -ESHUTDOWN);
+	assert_int_equal(send_text(producer, "found"), 0);
+	expect(consumer, "found");
+	peal_producer_detach(producer);
 	peal_consumer_close(consumer);
 }
 
@@ -228,6 +297,8 @@ int main(void)
 		TEST(one_peek_for_each_wait_starves_nobody),
 		TEST(door_is_looked_at_though_the_rings_never_run_empty),
 		TEST(observers_leave_room_for_those_who_work),
+		TEST(observer_that_is_turned_away_looks_past_the_others),
+		TEST(loss_in_the_middle_of_a_batch_is_told_by_the_next_call),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL) != 0;

@@ -137,21 +137,24 @@ static void huge_pages_alone_name_the_fields_they_ask_for(void **state)
 }
 
 /* 65534, unless somebody has changed it. */
-static uint32_t overflow_uid(void)
+static uint32_t overflow_id(const char *which)
 {
-	FILE *file = fopen("/proc/sys/kernel/overflowuid", "r");
-	unsigned int uid = 65534;
+	char path[64];
+	unsigned int id = 65534;
+	FILE *file;
 
-	if (file != NULL && fscanf(file, "%u", &uid) != 1)
-		uid = 65534;
+	snprintf(path, sizeof(path), "/proc/sys/kernel/%s", which);
+	file = fopen(path, "r");
+	if (file != NULL && fscanf(file, "%u", &id) != 1)
+		id = 65534;
 	if (file != NULL)
 		fclose(file);
-	return uid;
+	return id;
 }
 
 static void user_who_is_never_let_in_cannot_be_on_the_list(void **state)
 {
-	const uint32_t uids[] = {1000, overflow_uid()};
+	const uint32_t uids[] = {1000, overflow_id("overflowuid")};
 	struct peal_consumer_options options = consumer_options();
 	struct peal_consumer *consumer;
 
@@ -163,6 +166,25 @@ static void user_who_is_never_let_in_cannot_be_on_the_list(void **state)
 	               "options.allow_uid has user");
 	assert_int_equal(errno, OUR_ERRNO);
 	options.allow_uid_count = 1;
+	assert_int_equal(peal_consumer_open(&options, &consumer), 0);
+	peal_consumer_close(consumer);
+}
+
+/* It would stand for the groups of every namespace. */
+static void group_that_may_be_any_cannot_be_on_the_list(void **state)
+{
+	const uint32_t gids[] = {1000, overflow_id("overflowgid")};
+	struct peal_consumer_options options = consumer_options();
+	struct peal_consumer *consumer;
+
+	(void)state;
+	options.allow_gid = gids;
+	options.allow_gid_count = 2;
+	errno = OUR_ERRNO;
+	assert_refused(peal_consumer_open(&options, &consumer), -EINVAL,
+	               "options.allow_gid has group");
+	assert_int_equal(errno, OUR_ERRNO);
+	options.allow_gid_count = 1;
 	assert_int_equal(peal_consumer_open(&options, &consumer), 0);
 	peal_consumer_close(consumer);
 }
@@ -375,6 +397,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(huge_pages_alone_name_the_fields_they_ask_for),
 		TEST(user_who_is_never_let_in_cannot_be_on_the_list),
+		TEST(group_that_may_be_any_cannot_be_on_the_list),
 		TEST(consumer_option_that_makes_no_sense_is_named),
 		TEST(producer_option_that_makes_no_sense_is_named),
 		TEST(nonsense_without_a_place_for_the_sentence_is_einval),

@@ -61,6 +61,26 @@ static void producers_take_turns_of_the_budget(void **state)
 	peal_consumer_close(consumer);
 }
 
+/* A loop that peeks only when it is told to would never know of the ring. */
+static void has_data_tells_of_a_producer_that_is_new(void **state)
+{
+	struct peal_consumer *consumer = open_consumer();
+	struct peal_producer *producer = attach();
+	uint64_t end_ns = now_ns() + PATIENCE_NS;
+	struct peal_message message;
+
+	(void)state;
+	assert_int_equal(send_text(producer, "first"), 0);
+	do {
+		while (!peal_consumer_has_data(consumer))
+			assert_true(now_ns() < end_ns);
+	} while (peal_consumer_peek(consumer, &message) != 0);
+	assert_text(&message, "first");
+	peal_consumer_release(consumer, &message);
+	peal_producer_detach(producer);
+	peal_consumer_close(consumer);
+}
+
 static void has_data_changes_nothing_however_often(void **state)
 {
 	struct peal_consumer_options options = consumer_options();
@@ -75,7 +95,7 @@ static void has_data_changes_nothing_however_often(void **state)
 	for (int i = 0; i < 2; i++)
 		producers[i] = attach();
 	await_attached(consumer, 2);
-	assert_false(peal_consumer_has_data(consumer));
+	expect_nothing(consumer);
 	for (int i = 0; i < 8; i++) {
 		text[0] = (char)('a' + i);
 		assert_int_equal(send_text(producers[i % 2], text), 0);
@@ -297,6 +317,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(messages_of_one_producer_arrive_in_its_order),
 		TEST(producers_take_turns_of_the_budget),
+		TEST(has_data_tells_of_a_producer_that_is_new),
 		TEST(has_data_changes_nothing_however_often),
 		TEST(messages_that_are_held_keep_their_bytes),
 		TEST(peer_is_who_has_attached),

@@ -350,6 +350,8 @@ static void batch_larger_than_the_ring_arrives_in_parts(void **state)
 	assert_int_equal((uintptr_t)later_join(&later), COUNT + 1);
 	assert_int_equal(sent_by(producer).message_count, COUNT + 1);
 	assert_int_equal(sent_by(producer).payload_bytes, COUNT * sizeof(data));
+	/* All of it was sent. */
+	assert_int_equal(sent_by(producer).full_count, 0);
 }
 
 static void batch_publishes_the_claims_before_it(void **state)

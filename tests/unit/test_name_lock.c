@@ -108,7 +108,7 @@ static void lock_never_takes_a_living_servers_socket(void **state)
 	/* Though nobody listens: only the lock tells who lives. */
 	assert_int_equal(take_name(path, &second_fd, NULL), -EADDRINUSE);
 	assert_true(exists(path));
-	peal__name_unlink(path);
+	peal__name_unlink(path, fd);
 	assert_int_equal(directory_count(&own), 0);
 	close(socket_fd);
 	close(fd);
@@ -149,6 +149,66 @@ static void socket_of_a_dead_owner_is_taken_over(void **state)
 	assert_int_equal(take_name(path, &fd, NULL), 0);
 	assert_false(exists(path));
 	close(fd);
+}
+
+/* A cleaner of old files has removed it. */
+static void socket_that_answers_needs_no_lock_file(void **state)
+{
+	struct peal_failure failure = {0, ""};
+	int fd = -1, socket_fd = bind_socket();
+
+	(void)state;
+	assert_int_equal(listen(socket_fd, 0), 0);
+	/* The second one finds a queue that is full. */
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(take_name(path, &fd, &failure), -EADDRINUSE);
+		assert_non_null(strstr(failure.text, "living server"));
+		assert_true(exists(path));
+		assert_false(exists(lock));
+	}
+	close(socket_fd);
+	assert_int_equal(take_name(path, &fd, NULL), 0);
+	assert_false(exists(path));
+	peal__name_unlink(path, fd);
+	close(fd);
+}
+
+static void listener_of_another_kind_is_left_alone(void **state)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	int fd = -1, socket_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	(void)state;
+	strcpy(address.sun_path, path);
+	assert_int_equal(bind(socket_fd, (struct sockaddr *)&address,
+	                      sizeof(address)),
+	                 0);
+	assert_int_equal(listen(socket_fd, 1), 0);
+	assert_int_equal(take_name(path, &fd, NULL), -EEXIST);
+	assert_true(exists(path));
+	assert_false(exists(lock));
+	close(socket_fd);
+}
+
+static void names_of_the_next_server_are_not_removed(void **state)
+{
+	int fd = -1, next_fd = -1, socket_fd;
+
+	(void)state;
+	assert_int_equal(take_name(path, &fd, NULL), 0);
+	unlink(lock);
+	assert_int_equal(take_name(path, &next_fd, NULL), 0);
+	socket_fd = bind_socket();
+	assert_true(socket_fd >= 0);
+	peal__name_unlink(path, fd);
+	assert_true(exists(path));
+	assert_true(exists(lock));
+	peal__name_unlink(path, next_fd);
+	assert_false(exists(path));
+	assert_false(exists(lock));
+	close(socket_fd);
+	close(fd);
+	close(next_fd);
 }
 
 static void lock_of_a_dead_owner_needs_no_socket(void **state)
@@ -223,6 +283,8 @@ static void socket_that_cannot_be_removed_has_a_sentence(void **state)
 		CHECK_SKIP("only root can make what belongs to another user");
 	assert_true(fd >= 0);
 	close(fd);
+	/* It can be asked, and nobody answers. */
+	assert_int_equal(chmod(path, 0666), 0);
 	assert_int_equal(chmod(own.path, 01777), 0);
 	check_passes_in_child(meet_socket_of_another_user, NULL,
 	                      "this process may not become another user");
@@ -297,7 +359,7 @@ static int lock_very_often(void *unused)
 			return 3;
 		__atomic_add_fetch(&arena->locked_count, 1, __ATOMIC_SEQ_CST);
 		__atomic_sub_fetch(&arena->holder_count, 1, __ATOMIC_SEQ_CST);
-		peal__name_unlink(path);
+		peal__name_unlink(path, fd);
 		close(fd);
 	}
 	return 0;
@@ -335,6 +397,9 @@ int main(void)
 		TEST(second_locker_gets_eaddrinuse),
 		TEST(lock_never_takes_a_living_servers_socket),
 		TEST(socket_of_a_dead_owner_is_taken_over),
+		TEST(socket_that_answers_needs_no_lock_file),
+		TEST(listener_of_another_kind_is_left_alone),
+		TEST(names_of_the_next_server_are_not_removed),
 		TEST(lock_of_a_dead_owner_needs_no_socket),
 		TEST(file_that_is_no_socket_is_left_alone),
 		TEST(socket_that_cannot_be_removed_has_a_sentence),

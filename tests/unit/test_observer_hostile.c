@@ -286,11 +286,11 @@ static void refusal_carries_the_sentence_of_the_server(void **state)
 	fake_start(&fake);
 	assert_int_equal(peal_observer_open(fake.path, FAKE_PATIENCE_NS,
 	                                    &failure, &observer),
-	                 -EBUSY);
+	                 -ESHUTDOWN);
 	assert_string_equal(failure.text, "no seat is free");
 	assert_int_equal(peal_observer_open(fake.path, FAKE_PATIENCE_NS, NULL,
 	                                    &observer),
-	                 -EBUSY);
+	                 -ESHUTDOWN);
 	fake_close(&fake);
 }
 

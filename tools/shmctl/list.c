@@ -45,7 +45,8 @@ static void look(struct row *row, uint64_t timeout_ns)
 		row->info.uid = status.st_uid;
 		row->has_uid = true;
 	}
-	row->is_dead = error == -ECONNREFUSED || error == -ECONNRESET;
+	/* Who hangs up may only have had enough of us. */
+	row->is_dead = error == -ECONNREFUSED;
 	if (row->is_dead)
 		snprintf(row->failure.text, sizeof(row->failure.text),
 		         "its server has died and left the socket behind");

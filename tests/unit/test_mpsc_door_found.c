@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: MIT */
+/* What was wrong with the door, and what it costs whom. */
+#include "tests/unit/mpsc_fixture.h"
+
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include "base/clock.h"
+#include "mpsc/attach.h"
+#include "mpsc/seat.h"
+
+/* listeners --------------------------------------------------------------- */
+
+/* A listener that was shut down has nobody, and stays readable for ever. */
+static void listener_that_fails_is_left_alone_for_a_while(void **state)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	struct peal_consumer_options options = consumer_options();
+	struct peal_consumer *consumer;
+	uint64_t end_ns;
+	int count = 0;
+
+	(void)state;
+	options.wait_mode = PEAL_WAIT_FD;
+	options.listen_fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	snprintf(address.sun_path, sizeof(address.sun_path), "%.80s/given",
+	         own.directory.path);
+	assert_int_equal(bind(options.listen_fd, (struct sockaddr *)&address,
+	                      sizeof(address)),
+	                 0);
+	assert_int_equal(listen(options.listen_fd, 1), 0);
+	consumer = open_with(&options);
+	assert_int_equal(shutdown(options.listen_fd, SHUT_RD), 0);
+	end_ns = now_ns() + 250 * MS;
+	while (now_ns() < end_ns) {
+		count += is_readable(peal_consumer_fd(consumer), 10);
+		assert_int_equal(peal_consumer_dispatch(consumer), 0);
+	}
+	/* Twice in 100 ms: the listener, and the time that it is left alone. */
+	assert_in_range(count, 1, 10);
+	peal_consumer_close(consumer);
+	close(options.listen_fd);
+	unlink(address.sun_path);
+}
+
+/* memory ------------------------------------------------------------------ */
+
+/* Its own options have neither bytes nor a limit. */
+static void what_the_server_cannot_make_is_told_as_the_servers(void **state)
+{
+	struct peal_producer_options options = producer_options();
+	struct peal_consumer *consumer = open_consumer();
+	struct peal_producer *producer;
+	struct rlimit before, small;
+
+	(void)state;
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+	small = before;
+	small.rlim_cur = PEAL_RING_MIN_BYTES;
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+	assert_int_equal(peal_producer_attach(&options, PATIENCE_NS, &producer),
+	                 -EFBIG);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+	assert_non_null(strstr(own.failure.text,
+	                       "the server could not make this producer's "
+	                       "memory: "));
+	peal_consumer_close(consumer);
+}
+
+/* users ------------------------------------------------------------------- */
+
+/* Whose bell page does somebody get who attaches as DIRECTORY_UID? 0: nobody's;
+ * 1: the server's; more: an error. */
+static int attach_as_user(void *unused)
+{
+	static const struct peal__wish wish = {"words", PEAL__ROLE_PRODUCER,
+	                                       PEAL_RING_MIN_BYTES, 0, 0};
+	struct peal__connection connection;
+	int error;
+
+	(void)unused;
+	if (setresuid(0, 0, 0) != 0 || !directory_become_user())
+		return 2;
+	error = peal__attach(&wish, peal__deadline_after(PATIENCE_NS), NULL,
+	                     &connection);
+	return error < 0 ? 3 : connection.bell_page != NULL;
+}
+
+/* Opens as one user and admits as another; the real one stays root. */
+static int serve_as(void *argument)
+{
+	static const uint32_t allowed[] = {DIRECTORY_UID};
+	const uid_t *uids = argument;
+	struct peal_consumer_options options = consumer_options();
+	struct peal_consumer *consumer;
+	int status;
+
+	options.socket_mode = 0666;
+	options.allow_uid = allowed;
+	options.allow_uid_count = 1;
+	if (seteuid(uids[0]) != 0 ||
+	    peal_consumer_open(&options, &consumer) != 0 || seteuid(0) != 0 ||
+	    seteuid(uids[1]) != 0)
+		return 10;
+	status = check_in_child(attach_as_user, NULL);
+	if (seteuid(0) != 0 || peal_consumer_close(consumer) != 0)
+		return 11;
+	return status;
+}
+
+static void user_that_we_are_for_a_moment_is_isolated(void **state)
+{
+	uid_t for_a_moment[] = {0, DIRECTORY_UID};
+	uid_t at_first[] = {DIRECTORY_UID, 0};
+	uid_t always[] = {DIRECTORY_UID, DIRECTORY_UID};
+
+	(void)state;
+	if (geteuid() != 0)
+		CHECK_SKIP("it takes root to be several users");
+	assert_int_equal(chmod(own.directory.path, 0777), 0);
+	assert_int_equal(check_in_child(serve_as, for_a_moment), 0);
+	assert_int_equal(check_in_child(serve_as, at_first), 0);
+	assert_int_equal(check_in_child(serve_as, always), 1);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(what_the_server_cannot_make_is_told_as_the_servers),
+		TEST(user_that_we_are_for_a_moment_is_isolated),
+		TEST(listener_that_fails_is_left_alone_for_a_while),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL) != 0;
+}
