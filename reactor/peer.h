@@ -75,11 +75,11 @@ struct peal__peer {
 	struct peal__outgoing *first, *last; /* queued */
 	size_t queued_bytes;
 	uint32_t queued_count;
+	uint32_t stashed_count; /* answers that wait for an earlier one's */
 	uint64_t want; /* the position at which the first of them fits */
 
 	uint32_t in_flight;
 	uint32_t refused_count; /* of these; they wait for their turn */
-	uint32_t stashed_count;
 	struct peal__running *kept_first, *kept_last; /* oldest first */
 	uint64_t next_sequence;                       /* of the next request */
 	uint64_t next_answer; /* sequence of what is sent next */
