@@ -357,8 +357,7 @@ int peal__client_await(struct peal_client *client, struct peal__waiter *waiter,
 			if (PEAL_UNLIKELY(waiter->is_done))
 				return finish_call(client, waiter, ret_answer);
 			taken = peal__client_take(client, waiter, ret_answer);
-			/* What a wait has said before stays said. */
-			if (taken == 1 && error == 0 && !waiter->is_done)
+			if (taken == 1 && !waiter->is_done)
 				error = look_at_limit(client, limit);
 		} while (taken == 1 && (error == 0 || waiter->is_done));
 		if (taken == 1)
@@ -404,14 +403,11 @@ static bool open_lost(struct peal_client *client,
 	return true;
 }
 
-/* One of many was taken that are not for the caller: may recv go on? Not if a
- * wait has @waited for something else; and who does not want to wait has a ring of
- * them at most, which end at @end. */
+/* One of many was taken that are not for the caller: may recv go on? Who does not
+ * want to wait has a ring of them at most, which end at @end. */
 static int go_on(struct peal_client *client, struct peal__spin_limit *limit,
-                 int waited, uint64_t end)
+                 uint64_t end)
 {
-	if (waited < 0)
-		return waited;
 	if (limit->timeout_ns != 0)
 		return look_at_limit(client, limit);
 	return (int64_t)(client->rx.head - end) < 0 ? 0 : -EAGAIN;
@@ -419,7 +415,7 @@ static int go_on(struct peal_client *client, struct peal__spin_limit *limit,
 
 /* 0, or -EAGAIN: nothing is there now; or what go_on() says. */
 static int look_for_any(struct peal_client *client,
-                        struct peal__spin_limit *limit, int waited,
+                        struct peal__spin_limit *limit,
                         struct peal_message *ret_answer)
 {
 	uint64_t end = client->rx.head + client->rx.capacity_bytes;
@@ -431,7 +427,7 @@ static int look_for_any(struct peal_client *client,
 			return 0;
 		error = peal__client_take(client, NULL, ret_answer);
 		if (error == 1)
-			stop = go_on(client, limit, waited, end);
+			stop = go_on(client, limit, end);
 	} while (error == 1 && stop == 0);
 	if (error == 1)
 		return stop;
@@ -465,7 +461,7 @@ int peal_client_recv(struct peal_client *client, uint64_t timeout_ns,
 		return -ESTALE;
 	peal__client_drop_view(client);
 	for (;;) {
-		error = look_for_any(client, &limit, waited, ret_answer);
+		error = look_for_any(client, &limit, ret_answer);
 		if (error != -EAGAIN)
 			return end_wait(client, error);
 		if (producer->lost != 0) {
