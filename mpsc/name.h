@@ -19,9 +19,9 @@
  *
  * Death: the lock goes with its holder, whatever kills it; socket and lock file
  *	stay and the next server of this name takes them over, also a socket that
- *	has no name yet. A lock that is held is never
- *	overruled, and one that is free is never doubted. Where the lock file is
- *	missing the socket is asked whether anybody listens.
+ *	has no name yet. A lock that is held is never overruled, and one that is
+ *	free is never doubted. Where the lock file is missing the socket is asked
+ *	whether anybody listens.
  *
  * Errors: every refusal has a sentence that names the path.
  *
@@ -66,8 +66,8 @@ int peal__name_directory(unsigned int index, char path[PEAL__PATH_BYTES]);
 /*
  * Take the name at @path: lock it, and remove the socket of a dead owner. The
  * lock is the descriptor, close-on-exec and watched: no forked child ever has
- * it. 0, or -EADDRINUSE, -EEXIST (what is there is no socket of ours), -errno, and @ret_lock has none; a refusal leaves no file
- * that was not there before.
+ * it. 0, or -EADDRINUSE, -EEXIST (what is there is no socket of ours), -errno,
+ * and @ret_lock has none; a refusal leaves no file that was not there before.
  */
 int peal__name_lock(const char *path, struct peal__fork_fd *ret_lock,
                     struct peal_failure *failure);

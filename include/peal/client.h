@@ -233,8 +233,8 @@ PEAL__END_SAME_NAME
 
 /*
  * Say good-bye; requests in flight are given up (what was told is not), and
- * those of the server that are open: do not reply to them any more. NULL is fine. Not inside a callback.
- * 0.
+ * those of the server that are open: do not reply to them any more. NULL is
+ * fine. Not inside a callback. 0.
  */
 PEAL_API int peal_client_close(struct peal_client *client);
 
