@@ -62,37 +62,41 @@ static void round_up(uint64_t *ring_bytes)
 		*ring_bytes = page_bytes;
 }
 
+/* Such a user or group is never let in: better said to who wrote the list. */
+static int check_list(const uint32_t *ids, size_t count, uint32_t nobody,
+                      const char *list, const char *what,
+                      struct peal_failure *failure)
+{
+	for (size_t i = 0; i < count; i++)
+		if (ids[i] == nobody)
+			return peal__fail(failure, -EINVAL,
+			                  "options.%s has %s %u, which may be "
+			                  "any that a user namespace has no "
+			                  "number for, and is never let in",
+			                  list, what, nobody);
+	return 0;
+}
+
 static int check_lists(const struct peal_consumer_options *known)
 {
 	struct peal_failure *failure = known->ret_failure;
-	uint32_t nobody =
-		known->allow_uid_count > 0 ? peal__grant_overflow_uid() : 0;
-	uint32_t nogroup =
-		known->allow_gid_count > 0 ? peal__grant_overflow_gid() : 0;
+	int error = 0;
 
 	if ((known->allow_uid_count > 0 && known->allow_uid == NULL) ||
 	    (known->allow_gid_count > 0 && known->allow_gid == NULL))
 		return peal__fail(failure, -EINVAL,
 		                  "options.allow_uid or allow_gid is NULL and "
 		                  "its count is not 0");
-	/* Such a user is never let in: better said to who wrote the list. */
-	for (size_t i = 0; i < known->allow_uid_count; i++)
-		if (known->allow_uid[i] == nobody)
-			return peal__fail(failure, -EINVAL,
-			                  "options.allow_uid has user %u, who "
-			                  "may be anybody whom a user "
-			                  "namespace has no number for, and is "
-			                  "never let in",
-			                  nobody);
-	for (size_t i = 0; i < known->allow_gid_count; i++)
-		if (known->allow_gid[i] == nogroup)
-			return peal__fail(failure, -EINVAL,
-			                  "options.allow_gid has group %u, "
-			                  "which may be any that a user "
-			                  "namespace has no number for, and is "
-			                  "never let in",
-			                  nogroup);
-	return 0;
+	/* The file of the number is read only where there is a list. */
+	if (known->allow_uid_count > 0)
+		error = check_list(known->allow_uid, known->allow_uid_count,
+		                   peal__grant_overflow_uid(), "allow_uid",
+		                   "user", failure);
+	if (error == 0 && known->allow_gid_count > 0)
+		error = check_list(known->allow_gid, known->allow_gid_count,
+		                   peal__grant_overflow_gid(), "allow_gid",
+		                   "group", failure);
+	return error;
 }
 
 static int check_consumer(const struct peal_consumer_options *known)
