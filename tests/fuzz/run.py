@@ -195,6 +195,9 @@ def fuzz(fuzzer, options, build, scratch, tap):
             f'the processor), {places} places reached, {seed_count} seeds')
     if outcome.code != 0:
         print('\n'.join(outcome.text.splitlines()[-TAIL_LINES:]))
+        for kind in ('crash', 'timeout', 'leak', 'oom'):
+            for found in directory.glob(f'{kind}-*'):
+                print(f'input of the {kind}: {found.read_bytes().hex()}')
         tap.line(False, f'{fuzzer.name} found something: {outcome.finding()}')
     elif outcome.cpu_s < LEAST_CPU_S or rate < fuzzer.inputs:
         tap.line(False, f'{fuzzer.name} ran too few inputs, {fuzzer.inputs} a '
