@@ -172,21 +172,7 @@ static void reap(struct peal__admission *admission)
 	}
 }
 
-/* Only the silent are late: what a client has said while we did not listen lies
- * in its socket. */
-static void hear_or_refuse(struct peal__admission *admission,
-                           struct peal__seat *seat)
-{
-	enum peal__seat_phase phase = seat->phase;
-
-	peal__seat_read(admission, seat);
-	if (seat->phase == phase)
-		peal__seat_refuse(admission, seat, -ETIMEDOUT,
-		                  "the handshake took longer than one "
-		                  "second");
-}
-
-/* Those who did not become ready in time; returns the next deadline. */
+/* Those whose time is over, or has come; returns the next deadline. */
 static uint64_t expire(struct peal__admission *admission)
 {
 	uint64_t now_ns, next_ns = PEAL__NEVER;
@@ -198,7 +184,7 @@ static uint64_t expire(struct peal__admission *admission)
 		struct peal__seat *seat = &admission->seats[i];
 
 		if (peal__seat_is_pending(seat) && seat->deadline_ns <= now_ns)
-			hear_or_refuse(admission, seat);
+			peal__seat_come_due(admission, seat);
 		if (peal__seat_is_pending(seat) && seat->deadline_ns < next_ns)
 			next_ns = seat->deadline_ns;
 	}
@@ -420,6 +406,7 @@ allocate(struct peal_consumer *consumer,
 	admission->due_ns = PEAL__NEVER;
 	admission->overflow_uid = peal__grant_overflow_uid();
 	admission->own_uid = geteuid();
+	peal__pace_init(&admission->pace, options->attach_rate_max);
 	admission->lock.fd = admission->listener.fd = -1;
 	admission->epoll.fd = admission->wake.fd = admission->timer.fd = -1;
 	for (int i = 0; i < PEAL__REGION_COUNT; i++)

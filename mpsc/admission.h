@@ -7,6 +7,9 @@
  *	   +-----> refused, with a sentence            +-- pidfd, socket: the
  *	                                                   first one wins
  *
+ * A user who comes too often, or was sent away for nonsense just now, waits
+ * between accept and HELLO for as long as pace.h says.
+ *
  * Only this layer accepts connections and listens for deaths. In futex mode it
  * is a small thread asleep in epoll; in fd mode the caller's own thread, when
  * it dispatches.

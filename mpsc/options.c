@@ -110,6 +110,8 @@ static int check_consumer(const struct peal_consumer_options *known)
 		{"producer_per_uid_max", known->producer_per_uid_max, 0,
 	         PEAL__PRODUCER_MAX},
 		{"turn_budget", known->turn_budget, 1, TURN_BUDGET_MAX},
+		{"attach_rate_max", known->attach_rate_max, 0,
+	         PEAL__PACE_RATE_MAX},
 		{"memory_flags", known->memory_flags, 0,
 	         PEAL_MEMORY_HUGE | PEAL_MEMORY_PREFAULT | PEAL_MEMORY_LOCK},
 		{"allow_uid_count", known->allow_uid_count, 0, 4096},

@@ -7,6 +7,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/failure.h"
 #include "base/hooks.h"
 #include "base/read.h"
 #include "shm/pass.h"
@@ -45,19 +46,49 @@ struct peal__seat *peal__seat_find_empty(struct peal__admission *admission)
 	return seat;
 }
 
+static void let_in(struct peal__admission *admission, struct peal__seat *seat)
+{
+	seat->phase = PEAL__SEAT_HELLO;
+	seat->deadline_ns = peal__deadline_after(PEAL__HANDSHAKE_NS);
+	if (peal__admission_watch(admission, seat->socket.fd,
+	                          PEAL__EVENT_SOCKET, seat) != 0 ||
+	    (seat->pid.fd >= 0 &&
+	     peal__admission_watch(admission, seat->pid.fd, PEAL__EVENT_PIDFD,
+	                           seat) != 0))
+		peal__seat_refuse(admission, seat, -ENOMEM,
+		                  "the server is out of memory");
+}
+
+static void refuse_hasty(struct peal__admission *admission,
+                         struct peal__seat *seat)
+{
+	struct peal_failure failure = {0};
+
+	peal__fail(&failure, -EBUSY,
+	           "user %u comes too often, and would wait for longer than a "
+	           "second; raise %s_rate_max, which is %u",
+	           seat->info.uid,
+	           peal__admission_role(admission) == PEAL__ROLE_CLIENT
+	                   ? "connect"
+	                   : "attach",
+	           admission->options.attach_rate_max);
+	peal__seat_refuse(admission, seat, -EBUSY, failure.text);
+}
+
 void peal__seat_take(struct peal__admission *admission, struct peal__seat *seat)
 {
 	int socket_fd = seat->socket.fd;
 	struct peal_failure failure = {0};
 	struct ucred credentials;
 	socklen_t bytes = sizeof(credentials);
+	uint64_t now_ns = peal__clock_ns();
 
 	if (getsockopt(socket_fd, SOL_SOCKET, SO_PEERCRED, &credentials,
 	               &bytes) != 0) {
 		peal__fork_forget(&seat->socket, true);
 		return;
 	}
-	seat->phase = PEAL__SEAT_HELLO;
+	seat->phase = PEAL__SEAT_WAITING;
 	seat->serial++;
 	seat->pid.fd = open_pid_fd(socket_fd, credentials.pid);
 	seat->info = (struct peal_peer_info){
@@ -65,20 +96,20 @@ void peal__seat_take(struct peal__admission *admission, struct peal__seat *seat)
 		.uid = credentials.uid,
 		.gid = credentials.gid,
 	};
-	seat->deadline_ns = peal__deadline_after(PEAL__HANDSHAKE_NS);
 	peal__fork_watch(&seat->pid);
 	admission->seat_count++;
 	admission->pending_count++;
-	if (peal__admission_watch(admission, socket_fd, PEAL__EVENT_SOCKET,
-	                          seat) != 0 ||
-	    (seat->pid.fd >= 0 &&
-	     peal__admission_watch(admission, seat->pid.fd, PEAL__EVENT_PIDFD,
-	                           seat) != 0))
-		peal__seat_refuse(admission, seat, -ENOMEM,
-		                  "the server is out of memory");
 	/* Strangers are not waited for: silent ones would fill the seats. */
-	else if (peal__grant_check(admission, seat, &failure) < 0)
+	if (peal__grant_check(admission, seat, &failure) < 0) {
 		peal__seat_refuse(admission, seat, failure.code, failure.text);
+		return;
+	}
+	seat->deadline_ns =
+		peal__pace_enter(&admission->pace, seat->info.uid, now_ns);
+	if (seat->deadline_ns == PEAL__PACE_TURNED_AWAY)
+		refuse_hasty(admission, seat);
+	else if (seat->deadline_ns <= now_ns)
+		let_in(admission, seat);
 }
 
 /* Off the epoll set first: a copy of the descriptor elsewhere would keep
@@ -137,12 +168,22 @@ static const char *why_evicted(int error)
 	}
 }
 
+/* It would come back at once, and again, and each time others would wait while
+ * it is let in. */
+static void punish(struct peal__admission *admission,
+                   const struct peal__seat *seat)
+{
+	peal__pace_punish(&admission->pace, seat->info.uid, peal__clock_ns());
+}
+
 static void tell_why(struct peal__admission *admission,
                      const struct peal__seat *seat)
 {
 	int error = seat->slot->evict_error;
 
 	send_error(seat, error, why_evicted(error));
+	if (error == -EPROTO)
+		punish(admission, seat);
 	admission->evicted_count++;
 	admission->client_count--;
 }
@@ -277,6 +318,7 @@ static void say_bye(struct peal__admission *admission, struct peal__seat *seat)
 static void send_away(struct peal__admission *admission,
                       struct peal__seat *seat, int code, const char *text)
 {
+	punish(admission, seat);
 	if (seat->phase != PEAL__SEAT_LIVE) {
 		peal__seat_refuse(admission, seat, code, text);
 		return;
@@ -354,4 +396,22 @@ void peal__seat_read(struct peal__admission *admission, struct peal__seat *seat)
 		seat->has_asked = false;
 		peal__grant_refresh(admission, seat);
 	}
+}
+
+void peal__seat_come_due(struct peal__admission *admission,
+                         struct peal__seat *seat)
+{
+	enum peal__seat_phase phase = seat->phase;
+
+	if (phase == PEAL__SEAT_WAITING) {
+		let_in(admission, seat);
+		return;
+	}
+	/* Only the silent are late: what it has said while we did not listen
+	 * lies in its socket. */
+	peal__seat_read(admission, seat);
+	if (seat->phase == phase)
+		peal__seat_refuse(admission, seat, -ETIMEDOUT,
+		                  "the handshake took longer than one "
+		                  "second");
 }

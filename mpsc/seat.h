@@ -4,6 +4,7 @@
  * slot has been reaped. Everything here belongs to the admission thread.
  *
  *	admission.c  epoll, accept, deaths, reaping
+ *	pace.c       how soon a user may come in again
  *	seat.c       one connection: its packets and its phases
  *	grant.c      may it come in, and with what
  *
@@ -13,6 +14,7 @@
 #define PEAL_MPSC_SEAT_H
 
 #include "mpsc/admission.h"
+#include "mpsc/pace.h"
 #include "mpsc/wire.h"
 
 /* Seats beyond the slots: for observers, and to turn people away politely. */
@@ -22,6 +24,7 @@
 
 enum peal__seat_phase {
 	PEAL__SEAT_EMPTY,
+	PEAL__SEAT_WAITING,  /* accepted, too early: not listened to yet */
 	PEAL__SEAT_HELLO,    /* accepted, nothing heard */
 	PEAL__SEAT_READY,    /* welcomed, READY to come */
 	PEAL__SEAT_LIVE,     /* a producer */
@@ -44,7 +47,8 @@ struct peal__seat {
 /* Has it a deadline? */
 static inline bool peal__seat_is_pending(const struct peal__seat *seat)
 {
-	return seat->phase == PEAL__SEAT_HELLO ||
+	return seat->phase == PEAL__SEAT_WAITING ||
+	       seat->phase == PEAL__SEAT_HELLO ||
 	       seat->phase == PEAL__SEAT_READY;
 }
 
@@ -61,6 +65,7 @@ struct peal__admission {
 	uint32_t pending_count; /* with a deadline */
 	uint32_t overflow_uid;
 	uint32_t own_uid; /* when it was opened */
+	struct peal__pace pace;
 	uint64_t segment_total_bytes;
 	uint64_t resume_ns; /* the listener rests until then; 0: it does not */
 	uint64_t due_ns;    /* when somebody's handshake has taken too long */
@@ -115,6 +120,10 @@ void peal__seat_take(struct peal__admission *admission,
 /* Its socket is readable or hung up. */
 void peal__seat_read(struct peal__admission *admission,
                      struct peal__seat *seat);
+
+/* Its deadline is over: it has waited for long enough, or is late. */
+void peal__seat_come_due(struct peal__admission *admission,
+                         struct peal__seat *seat);
 
 /* Send it away: with a sentence if @code is not 0, and count it. It has no slot
  * that the consumer knows, or nobody drains any more. */

@@ -9,6 +9,7 @@
 #include "base/failure.h"
 #include "base/options.h"
 #include "mpsc/options.h"
+#include "mpsc/pace.h"
 #include "mpsc/server.h"
 
 #define WORKER_MAX 1024
@@ -41,6 +42,8 @@ static int check(const struct peal_reactor_options *known)
 		{"client_max", known->client_max, 1, PEAL__PRODUCER_MAX},
 		{"client_per_uid_max", known->client_per_uid_max, 0,
 	         PEAL__PRODUCER_MAX},
+		{"connect_rate_max", known->connect_rate_max, 0,
+	         PEAL__PACE_RATE_MAX},
 		{"in_flight_max", known->in_flight_max, 1, IN_FLIGHT_MAX},
 		{"in_flight_per_client_max", known->in_flight_per_client_max, 1,
 	         IN_FLIGHT_PER_CLIENT_MAX},
@@ -100,6 +103,7 @@ door_of(const struct peal_reactor_options *known)
 	door.memory_flags = known->memory_flags;
 	door.numa_node = known->numa_node;
 	door.socket_mode = known->socket_mode;
+	door.attach_rate_max = known->connect_rate_max;
 	door.allow_uid = known->allow_uid;
 	door.allow_uid_count = known->allow_uid_count;
 	door.allow_gid = known->allow_gid;

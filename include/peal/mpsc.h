@@ -87,12 +87,12 @@ struct peal_consumer_options {
 	uint32_t memory_flags; /* PEAL_MEMORY_HUGE | ... */
 	int numa_node;         /* -1: any; of no effect on huge pages */
 
-	/*
-	 * Users that may attach besides our own uid and root: the lists below.
-	 * The socket's mode must let them connect as well: 0600 is the default,
-	 * 0666 lets the lists alone decide.
-	 */
+	/* Who may attach besides our own uid and root. The socket's mode must
+	 * let them connect as well: 0600 is the default, 0666 leaves it to the
+	 * lists. A user may do so attach_rate_max times a second, up to
+	 * 1,000,000, and waits when it is faster; 0: as often as it likes. */
 	uint32_t socket_mode;
+	uint32_t attach_rate_max;
 	const uint32_t *allow_uid;
 	size_t allow_uid_count;
 	const uint32_t *allow_gid;
@@ -114,7 +114,7 @@ struct peal_consumer_options {
 	{ sizeof(struct peal_consumer_options), NULL, PEAL_WAIT_FUTEX,         \
 	  PEAL_SPIN_ADAPTIVE, UINT64_C(20000), 256, 0, 64,                     \
 	  PEAL_RING_MIN_BYTES, PEAL_RING_DEFAULT_BYTES, UINT64_C(16) << 20,    \
-	  UINT64_C(4) << 30, 0, -1, 0600, NULL, 0, NULL, 0, -1, NULL }
+	  UINT64_C(4) << 30, 0, -1, 0600, 0, NULL, 0, NULL, 0, -1, NULL }
 /* clang-format on */
 
 /*

@@ -118,6 +118,7 @@ struct peal_reactor_options {
 
 	/* Who may connect: as in struct peal_consumer_options. */
 	uint32_t socket_mode;
+	uint32_t connect_rate_max; /* its attach_rate_max */
 	const uint32_t *allow_uid;
 	size_t allow_uid_count;
 	const uint32_t *allow_gid;
@@ -137,8 +138,8 @@ struct peal_reactor_options {
 	  NULL, PEAL_WAIT_FUTEX, PEAL_SPIN_ADAPTIVE, UINT64_C(20000),          \
 	  PEAL_INLINE_AUTO, 0, 64, 0, PEAL_AT_CAP_STALL, 256, 0, 4096, 256,    \
 	  UINT64_C(1) << 20, PEAL_RING_MIN_BYTES, PEAL_RING_DEFAULT_BYTES,     \
-	  UINT64_C(16) << 20, UINT64_C(4) << 30, 0, 0, 0, -1, 0600, NULL, 0,   \
-	  NULL, 0, -1, -1, UINT64_C(5000000000), NULL }
+	  UINT64_C(16) << 20, UINT64_C(4) << 30, 0, 0, 0, -1, 0600, 0, NULL,   \
+	  0, NULL, 0, -1, -1, UINT64_C(5000000000), NULL }
 /* clang-format on */
 
 /*

@@ -195,6 +195,15 @@ static inline void await_gone(struct peal_consumer *consumer, uint64_t count)
 	peal_consumer_wait(consumer, 0);
 }
 
+/* A commit word that makes no sense: 5 is less than a header. */
+static inline void spoil(struct peal_producer *producer, uint32_t word)
+{
+	void *data;
+
+	assert_int_equal(peal_producer_claim(producer, 100, 0, &data), 0);
+	memcpy((char *)data - PEAL_RING_HEADER_BYTES, &word, sizeof(word));
+}
+
 /* messages --------------------------------------------------------------- */
 
 /* The next message, waited for; it stays unreleased. */

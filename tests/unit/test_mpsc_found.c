@@ -11,16 +11,6 @@
 
 #define SHORT_NS UINT64_C(300000000)
 
-/* A commit word of 5 bytes, which is less than a header. */
-static void spoil(struct peal_producer *producer)
-{
-	static const uint32_t word = 5;
-	void *data;
-
-	assert_int_equal(peal_producer_claim(producer, 8, 0, &data), 0);
-	memcpy((char *)data - PEAL_RING_HEADER_BYTES, &word, sizeof(word));
-}
-
 static void evicted_ring_keeps_the_views_that_are_held(void **state)
 {
 	struct peal_consumer *consumer = open_consumer();
@@ -29,7 +19,7 @@ static void evicted_ring_keeps_the_views_that_are_held(void **state)
 
 	(void)state;
 	assert_int_equal(send_text(producer, "good"), 0);
-	spoil(producer);
+	spoil(producer, 5);
 	held = next_message(consumer);
 	assert_int_equal(peal_consumer_peek(consumer, &none), -EAGAIN);
 	/* Time enough for the door to take away what it may. */

@@ -44,6 +44,7 @@ static const struct nonsense of_consumers[] = {
 	{CONSUMER(producer_max), 4097},
 	{CONSUMER(producer_max), UINT32_MAX},
 	{CONSUMER(producer_per_uid_max), 4097},
+	{CONSUMER(attach_rate_max), 1000001},
 	{CONSUMER(turn_budget), 0},
 	{CONSUMER(turn_budget), 65537},
 	{CONSUMER(ring_min_bytes), 0},

@@ -258,14 +258,6 @@ release_of_a_message_of_an_ended_connection_is_left_alone(void **state)
 /* bytes that make no sense ------------------------------------------------ */
 
 /* The header of a claim lies in the producer's own memory, just before it. */
-static void spoil(struct peal_producer *producer, uint32_t word)
-{
-	void *data;
-
-	assert_int_equal(peal_producer_claim(producer, 100, 0, &data), 0);
-	memcpy((char *)data - PEAL_RING_HEADER_BYTES, &word, sizeof(word));
-}
-
 static void ring_that_makes_no_sense_is_closed_and_nobody_else(void **state)
 {
 	static const uint32_t words[] = {1, 15, 5000, 0x40000074, UINT32_MAX};
