@@ -25,10 +25,11 @@
 struct peal__producer_owner {
 	void *object;
 	/* What else ends a wait for room: 0, nothing; -EAGAIN, answers are
-	 * there, for which the server may be waiting; -ECANCELED; -EDEADLK.
-	 * Only loads, which are seq_cst: it is part of the second look. */
+	 * there, for which the server may be waiting; -ECANCELED; -EDEADLK; 1,
+	 * settle has something to do, and then it goes on. Only loads, which
+	 * are seq_cst: it is part of the second look. */
 	int (*interrupt)(void *object);
-	/* What must be done before a sleep, and after a short spin. */
+	/* What must be done before a sleep, and after each. */
 	void (*settle)(void *object);
 	int wake_fd; /* in fd mode it ends a sleep as well; or -1 */
 };

@@ -28,7 +28,7 @@ static bool has_room(void *object)
 
 	return (released - tx->released <= tx->first - tx->released &&
 	        (int64_t)(released - producer->want) >= 0) ||
-	       interrupted(producer) < 0;
+	       interrupted(producer) != 0;
 }
 
 /* In fd mode the consumer rings with a byte on the socket. */
@@ -140,6 +140,8 @@ int peal__producer_wait_for_room(struct peal_producer *producer, size_t bytes,
 		error = interrupted(producer);
 		if (error < 0)
 			return error;
+		if (error > 0)
+			settle_owner(producer);
 		if (peal__producer_has_lost(producer, result)) {
 			producer->told = true;
 			return producer->lost;

@@ -284,9 +284,10 @@ static void take_answers(struct peal__peer *peer)
 		return;
 	if (peer->lane.released != peer->lane.told)
 		/* Whoever waits for room on the lane has what it waits for: the
-		 * ring below is for it as well. */
+		 * rings below are for it as well, wherever it sleeps. */
 		peal_ring_settle(&peer->lane);
 	peal_doorbell_ring(&peer->bell);
+	peal__drain_wake(peer->slot);
 	if (error == -EPROTO)
 		peal__peer_doom(peer, error);
 }

@@ -89,7 +89,7 @@ static bool is_awaited(const struct peal_client *client)
 
 int peal__client_interrupt(void *object)
 {
-	const struct peal_client *client = object;
+	struct peal_client *client = object;
 
 	if (peal__client_is_woken(client))
 		return -ECANCELED;
@@ -99,6 +99,9 @@ int peal__client_interrupt(void *object)
 	if (client->view.serial != 0 && client->view.note == NULL &&
 	    is_awaited(client))
 		return -EAGAIN;
+	/* An answer of ours may be what it waits for. */
+	if (peal__upcall_can_flush(client))
+		return 1;
 	/* A handler on the server's own thread: nobody else makes room. */
 	return PEAL_UNLIKELY(peal__reactor_may_wait(
 				     client->producer->connection.self) < 0)

@@ -330,6 +330,115 @@ static void call_to_a_client_whose_requests_are_stalled(void **state)
 	assert_int_equal(scene.answer_error, 0);
 }
 
+/* A sleep for room in one ring, and room in the other that ends it --------------- */
+
+#define ENOUGH_CALLS 40 /* more answers of LONG_BYTES than the lane holds */
+
+static struct {
+	struct peal_request *kept;
+	uint32_t heard_count, answer_count;
+} lane;
+
+static void let_go_when_all_are_answered(int error,
+                                         const struct peal_message *answer,
+                                         void *arg)
+{
+	(void)answer;
+	(void)arg;
+	assert_int_equal(error, 0);
+	if (++lane.answer_count == ENOUGH_CALLS)
+		peal_reply(lane.kept, NULL, 0);
+}
+
+/* Until the client has put answers off, and sleeps for room for a request. */
+static void be_busy(void *arg)
+{
+	(void)arg;
+	while (__atomic_load_n(&lane.heard_count, __ATOMIC_ACQUIRE) <
+	       ENOUGH_CALLS)
+		usleep(100);
+	usleep(50000);
+}
+
+static void keep_the_first_and_call(struct peal_request *request, void *arg)
+{
+	(void)arg;
+	if (lane.kept != NULL) {
+		peal_reply(request, NULL, 0);
+		return;
+	}
+	lane.kept = request;
+	for (int i = 0; i < ENOUGH_CALLS; i++)
+		assert_int_equal(peal_reactor_call(served.reactor,
+		                                   peal_request_peer(request),
+		                                   "q", 1, PEAL_FOREVER,
+		                                   let_go_when_all_are_answered,
+		                                   NULL),
+		                 0);
+	assert_int_equal(peal_reactor_post(served.reactor, be_busy, NULL), 0);
+}
+
+static void answer_long(struct peal_request *request, void *arg)
+{
+	static const char text[LONG_BYTES];
+
+	(void)arg;
+	peal_reply(request, text, sizeof(text));
+	__atomic_add_fetch(&lane.heard_count, 1, __ATOMIC_RELEASE);
+}
+
+/* Its requests have room when the first one ends, which waits for its answers,
+ * which wait for room in the lane. */
+static void sleeper_for_room_sends_what_it_owes(void **state)
+{
+	(void)state;
+	for (uint32_t mode = 0; mode < 2; mode++) {
+		struct peal_reactor_options options = usual_options();
+		struct peal_client_options wish = PEAL_CLIENT_OPTIONS_INIT;
+		char text[LONG_BYTES] = "e";
+		struct peal_message message;
+		struct peal_client *client;
+
+		memset(&lane, 0, sizeof(lane));
+		options.on_request = keep_the_first_and_call;
+		options.in_flight_per_client_max = 1;
+		options.wait_mode = mode;
+		start(&options);
+		wish.name = "served";
+		wish.request_ring_bytes = 4096;
+		wish.on_request = answer_long;
+		wish.wait_mode = mode;
+		assert_int_equal(
+			peal_client_connect(&wish, PATIENCE_NS, &client), 0);
+		assert_int_equal(peal_client_send(client, "1", 1, PEAL_FOREVER,
+		                                  0, NULL),
+		                 0);
+		while (lane.heard_count < ENOUGH_CALLS)
+			(void)!peal_client_recv(client, MS, &message);
+		/* What has come in between is taken first. */
+		for (uint32_t sent = 1, taken = 0; taken < 21;) {
+			int error = sent == 21 ? -EAGAIN
+			                       : peal_client_send(client, text,
+			                                          sizeof(text),
+			                                          PEAL_FOREVER,
+			                                          PATIENCE_NS,
+			                                          NULL);
+
+			sent += error == 0;
+			if (error == 0)
+				continue;
+			assert_int_equal(error, -EAGAIN);
+			assert_int_equal(peal_client_recv(client, PATIENCE_NS,
+			                                  &message),
+			                 0);
+			taken++;
+		}
+		assert_int_equal(lane.answer_count, ENOUGH_CALLS);
+		assert_int_equal(peal_client_close(client), 0);
+		stop();
+	}
+}
+
 /* cancel ------------------------------------------------------------------- */
 
 static void serve_until_cancelled(struct peal_request *request, void *arg)
@@ -451,6 +560,7 @@ int main(void)
 		TEST(server_at_its_cap_and_in_its_drain_rests),
 		TEST(server_that_a_signal_has_stopped_rests_in_its_drain),
 		TEST(call_to_a_client_whose_requests_are_stalled),
+		TEST(sleeper_for_room_sends_what_it_owes),
 		TEST(running_handler_is_cancelled_from_another_thread),
 		TEST(half_linked_completion_keeps_nobody_waiting),
 	};

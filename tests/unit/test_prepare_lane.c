@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Room in the lane that comes while a client gets ready to block in a loop is
- * not slept through. Needs -Dhooks=true: by chance it never comes then.
+ * Room in the lane that comes while a client gets ready to block in a loop, or to
+ * sleep for room in its other ring, is not slept through. Needs -Dhooks=true: by chance it never comes then.
  */
 #include "tests/unit/full_lane.h"
 
@@ -73,11 +73,73 @@ static void lane_that_is_read_during_prepare_is_not_slept_through(void **state)
 	}
 }
 
+static struct peal_request *kept;
+
+static void keep(struct peal_request *request, void *arg)
+{
+	(void)arg;
+	kept = request;
+}
+
+static void lane_that_is_read_before_a_sleep_for_room_is_filled(void **state)
+{
+	static const char *const places[] = {"sleep: about to", "sleep: armed"};
+	struct peal_reactor_options options = usual_options();
+	struct peal_client_options wish = PEAL_CLIENT_OPTIONS_INIT;
+	char text[LONG_BYTES] = "e";
+	struct peal_client *client;
+
+	(void)state;
+	options.on_opened = call_often;
+	options.on_request = keep;
+	options.in_flight_per_client_max = 1;
+	wish.name = "served";
+	wish.spin_mode = PEAL_SPIN_NEVER;
+	wish.request_ring_bytes = 4096;
+	wish.on_request = answer_at_length;
+	for (size_t i = 0; i < CHECK_COUNT(places); i++) {
+		uint32_t heard_count;
+
+		answer_count = event.happened_count = 0;
+		open_reactor(&options);
+		assert_int_equal(
+			peal_client_connect(&wish, PATIENCE_NS, &client), 0);
+		run_until(&served.opened_count, 1);
+		/* One is being served, and the ring is full of the next. */
+		assert_int_equal(peal_client_send(client, "e", 1, PEAL_FOREVER,
+		                                  0, NULL),
+		                 0);
+		run();
+		receive_all(client);
+		while (peal_client_send(client, text, sizeof(text),
+		                        PEAL_FOREVER, 0, NULL) == 0)
+			continue;
+		assert_non_null(client->unsent);
+		event.place = places[i];
+		peal__hook = read_lane_at;
+		assert_int_equal(peal_client_send(client, text, sizeof(text),
+		                                  PEAL_FOREVER, 20 * MS, NULL),
+		                 -ETIMEDOUT);
+		peal__hook = NULL;
+		assert_int_equal(event.happened_count, 1);
+		heard_count = answer_count;
+		run();
+		assert_true(answer_count > heard_count);
+		peal_reply(kept, NULL, 0);
+		peal_client_close(client);
+		run_until(&served.closed_count, 1);
+		close_reactor();
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(
 			lane_that_is_read_during_prepare_is_not_slept_through,
+			begin, end),
+		cmocka_unit_test_setup_teardown(
+			lane_that_is_read_before_a_sleep_for_room_is_filled,
 			begin, end),
 	};
 
