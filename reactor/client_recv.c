@@ -470,6 +470,9 @@ int peal_client_recv(struct peal_client *client, uint64_t timeout_ns,
 				return error;
 			continue;
 		}
+		/* A call of a callback's own may have told it meanwhile. */
+		if (waited == -ECANCELED && !peal__client_is_woken(client))
+			waited = 0;
 		if (waited < 0)
 			return end_wait(client, waited);
 		if (timeout_ns == 0) {

@@ -224,7 +224,10 @@ static uint64_t next_due_ns(const struct peal_reactor *reactor)
 {
 	uint64_t due_ns = reactor->calls_due_ns;
 
-	if (reactor->timers_due_ns < due_ns && reactor->open_count > 0)
+	/* Where nothing waits for a client, none is stalled. */
+	if (reactor->timers_due_ns < due_ns && reactor->open_count > 0 &&
+	    (reactor->options.idle_timeout_ns != 0 ||
+	     reactor->queued_count > 0))
 		due_ns = reactor->timers_due_ns;
 	if (reactor->is_draining && reactor->drain_until_ns < due_ns)
 		due_ns = reactor->drain_until_ns;

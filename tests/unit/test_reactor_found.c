@@ -134,6 +134,23 @@ static void client_that_reads_slowly_is_not_one_that_does_not_read(void **state)
 	close_reactor();
 }
 
+static void clock_of_the_stalled_stands_while_nothing_is_queued(void **state)
+{
+	struct peal_reactor_options options = usual_options();
+	struct raw_client raw;
+	uint32_t woken_count = 0;
+	uint64_t end_ns;
+
+	(void)state;
+	options.stall_timeout_ns = MS;
+	open_reactor_for(&raw, &options);
+	for (end_ns = now_ns() + 200 * MS; now_ns() < end_ns; woken_count++)
+		peal_reactor_run_once(served.reactor, 50 * MS);
+	assert_true(woken_count < 20);
+	assert_int_equal(served.closed_count, 0);
+	leave_and_close(&raw);
+}
+
 /* Of every two the first one finds no room, and the second one would. */
 static void what_fits_does_not_overtake_what_waits_for_room(void **state)
 {
@@ -477,6 +494,7 @@ int main(void)
 		TEST(slot_of_a_parked_client_that_died_is_let_go_once),
 		TEST(stop_is_complete_with_the_last_answer),
 		TEST(client_that_reads_slowly_is_not_one_that_does_not_read),
+		TEST(clock_of_the_stalled_stands_while_nothing_is_queued),
 		TEST(client_that_is_sent_away_as_it_comes_goes_at_once),
 		TEST(call_to_a_client_that_comes_expires_in_time),
 		TEST(what_fits_does_not_overtake_what_waits_for_room),

@@ -15,6 +15,8 @@ static struct {
 	struct peal_client *client;
 	uint32_t woken_count, push_count;
 	bool is_answered; /* and not sent a push */
+	bool calls;       /* when it was sent one */
+	int call_error;
 } scene;
 
 static void push(void)
@@ -46,7 +48,11 @@ static void on_push(const struct peal_message *message, void *arg)
 {
 	(void)message;
 	(void)arg;
-	if (++scene.push_count < PUSHES)
+	scene.push_count++;
+	if (scene.calls)
+		scene.call_error = peal_client_call(scene.client, "c", 1,
+		                                    PATIENCE_NS, NULL);
+	else if (scene.push_count < PUSHES)
 		push();
 }
 
@@ -84,6 +90,19 @@ static void recv_is_woken_though_a_push_comes(void **state)
 	connect_one(false);
 	assert_int_equal(peal_client_recv(scene.client, PATIENCE_NS, &message),
 	                 -ECANCELED);
+	leave_it();
+}
+
+static void wake_that_a_call_in_a_callback_has_told_is_over(void **state)
+{
+	struct peal_message message;
+
+	(void)state;
+	connect_one(false);
+	scene.calls = true;
+	assert_int_equal(peal_client_recv(scene.client, 20 * MS, &message),
+	                 -ETIMEDOUT);
+	assert_int_equal(scene.call_error, -ECANCELED);
 	leave_it();
 }
 
@@ -136,6 +155,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(
 			recv_is_woken_though_a_push_comes, begin, end),
+		cmocka_unit_test_setup_teardown(
+			wake_that_a_call_in_a_callback_has_told_is_over, begin,
+			end),
 		cmocka_unit_test_setup_teardown(
 			call_is_woken_though_a_push_comes, begin, end),
 		cmocka_unit_test_setup_teardown(
