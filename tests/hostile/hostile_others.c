@@ -120,7 +120,7 @@ static int exec_another(void)
 	for (size_t i = 0; i < raw.fd_count; i++)
 		fcntl(raw.fds[i], F_SETFD, 0);
 	execl("/bin/sleep", "sleep", "0.2", (char *)NULL);
-	return ATTACK_CANNOT;
+	return ATTACK_WRONG;
 }
 
 static void client_that_executes_another_program_costs_one_slot(void **state)
@@ -196,8 +196,9 @@ static int leak(void)
 static void clients_that_come_and_go_thousands_of_times_leave_nothing(void **s)
 {
 	(void)s;
-	attack_as_everybody(come_and_go);
-	attack_as_everybody(leak);
+	attack_as_each(come_and_go);
+	attack_as_each(leak);
+	attack_was_by_everybody();
 }
 
 /* a descriptor whose close would take long ------------------------------------------- */
@@ -237,7 +238,7 @@ static int pass_lingering(void)
 		return ATTACK_WRONG;
 	fd = lingering_socket(others);
 	if (fd < 0)
-		return ATTACK_CANNOT;
+		return ATTACK_WRONG;
 	refused = peal__pass_send(raw.socket, "W", 1, &fd, 1) == -EPERM;
 	/* The receiver's copy is the last one. It must not be made to wait. */
 	if (refused) {
@@ -268,12 +269,13 @@ static void lingering_socket_that_is_sent_along_blocks_nobody(void **state)
 	if (!can_refuse)
 		CHECK_SKIP("this kernel refuses no descriptors");
 	scene_put(&stage_board->longest_ns, 0);
-	attack_as_everybody(pass_lingering);
+	attack_as_each(pass_lingering);
 	/* Of a reactor's neighbour; closing it would take three seconds. */
 	print_message("  lingering: the neighbour's longest call took %.1f "
 	              "ms\n",
 	              (double)stage_board->longest_ns / 1e6);
 	assert_true(stage_board->longest_ns < 2 * SCENE_S);
+	attack_was_by_everybody();
 }
 
 #define TEST(name) \
