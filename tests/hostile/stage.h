@@ -35,6 +35,7 @@
 #define STAGE_STRANGER_UID 12345
 #define STAGE_PATIENCE_NS (10 * SCENE_S)
 
+#define STAGE_IN_FLIGHT 1024 /* more messages than a ring of 16 KiB holds */
 #define STAGE_WINDOWS 4
 #define STAGE_TIMES 256 /* times of the neighbour's calls: eight an octave */
 
@@ -42,9 +43,13 @@ struct stage_board {
 	uint64_t is_open, stop, is_enough; /* for the neighbour */
 	uint64_t window; /* of the times that are taken now; 0: of none */
 	uint32_t times[STAGE_WINDOWS][STAGE_TIMES];
+	/* The longest call of the neighbour, or the longest that a message of
+	 * its was on the way. */
 	uint64_t longest_ns;
+	uint64_t published_ns[STAGE_IN_FLIGHT];
 	uint64_t sent, received; /* the neighbour's */
 	uint64_t other_count;    /* messages of the attacker */
+	uint64_t passed_count;   /* descriptors that it could send along */
 	uint64_t asked, answered;
 	struct scene_held held;
 	uint32_t free_count;
@@ -105,6 +110,25 @@ static inline void stage_answer(struct peal_consumer *consumer)
 	scene_put(&stage_board->answered, asked);
 }
 
+static inline void stage_took(uint64_t took_ns)
+{
+	if (took_ns > scene_get(&stage_board->longest_ns))
+		scene_put(&stage_board->longest_ns, took_ns);
+}
+
+/* What has been heard is let go: how long did that take? */
+static inline void stage_let_go(struct peal_consumer *consumer,
+                                struct peal_message *message,
+                                bool is_neighbours)
+{
+	uint64_t number = stage_board->received % STAGE_IN_FLIGHT;
+
+	peal_consumer_release(consumer, message);
+	if (is_neighbours)
+		stage_took(scene_now_ns() -
+		           scene_get(&stage_board->published_ns[number]));
+}
+
 static inline int stage_serve(void *arg)
 {
 	static const uint32_t stranger = STAGE_STRANGER_UID;
@@ -127,9 +151,12 @@ static inline int stage_serve(void *arg)
 		for (int i = 0;
 		     i < 1000 && peal_consumer_peek(consumer, &message) == 0;
 		     i++) {
-			if (stage_hear(message.data, message.data_bytes) > 0)
+			int heard =
+				stage_hear(message.data, message.data_bytes);
+
+			if (heard > 0)
 				return 1;
-			peal_consumer_release(consumer, &message);
+			stage_let_go(consumer, &message, heard == 0);
 		}
 		stage_answer(consumer);
 	}
@@ -152,6 +179,8 @@ static inline int stage_stream(void *arg)
 		size_t bytes = 24 + i * 37 % 400;
 
 		scene_stamp_write(data, bytes, STAGE_NEIGHBOUR, i);
+		scene_put(&stage_board->published_ns[i % STAGE_IN_FLIGHT],
+		          scene_now_ns());
 		error = peal_producer_send(producer, data, bytes,
 		                           STAGE_PATIENCE_NS);
 		if (error < 0)

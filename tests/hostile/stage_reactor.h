@@ -92,8 +92,7 @@ static inline void stage_take_time(uint64_t took_ns)
 	uint64_t window = scene_get(&stage_board->window);
 	uint32_t octave, place;
 
-	if (took_ns > stage_board->longest_ns)
-		stage_board->longest_ns = took_ns;
+	stage_took(took_ns);
 	if (window == 0 || took_ns < 8)
 		return;
 	octave = 63 - (uint32_t)__builtin_clzll(took_ns);
