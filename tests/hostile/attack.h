@@ -162,6 +162,36 @@ static inline int attack_attach(struct raw *raw)
 	return error;
 }
 
+/* a server that nothing wakes but a ring --------------------------------------- */
+
+/* The neighbour has gone, so nobody rings for one that is to stop. */
+static inline int wake_the_stopped(void *arg)
+{
+	struct raw raw;
+
+	(void)arg;
+	if (!scene_reach(&stage_board->stop, 1, 2 * STAGE_PATIENCE_NS) ||
+	    raw_attach(&raw) != 0)
+		return 0;
+	raw_publish(&raw, 16);
+	while (!raw_is_closed(&raw))
+		scene_sleep_ns(SCENE_MS);
+	return 0;
+}
+
+static inline int attack_setup_for_ever(void **state)
+{
+	stage_wait_ns = PEAL_FOREVER;
+	return stage_setup(state);
+}
+
+static inline int attack_teardown_for_ever(void **state)
+{
+	stage_wait_ns = STAGE_WAIT_NS;
+	scene_start(wake_the_stopped, NULL);
+	return stage_teardown(state);
+}
+
 /* scribbling ------------------------------------------------------------------ */
 
 static inline void write_a_word(struct raw *raw)
