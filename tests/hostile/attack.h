@@ -132,36 +132,6 @@ static inline int run_attack(void *arg)
 	return attack->run();
 }
 
-/*
- * In for sure, and taken notice of: on a busy machine a handshake may take
- * longer than the second that it has. 0 or -errno.
- */
-static inline int attack_attach(struct raw *raw)
-{
-	uint64_t end_ns = scene_now_ns() + STAGE_PATIENCE_NS;
-	int error;
-
-	do {
-		uint64_t start;
-
-		error = raw_attach(raw);
-		if (error == 0) {
-			start = raw->tx.first;
-			raw_publish(raw, 16);
-			while (scene_get(&raw->segment->request_released) ==
-			               start &&
-			       !raw_is_closed(raw) && scene_now_ns() < end_ns)
-				scene_sleep_ns(100 * SCENE_US);
-			if (!raw_is_closed(raw))
-				return 0;
-			error = -ECONNRESET;
-		}
-		raw_close(raw);
-		scene_sleep_ns(SCENE_MS);
-	} while (scene_now_ns() < end_ns);
-	return error;
-}
-
 /* a server that nothing wakes but a ring --------------------------------------- */
 
 /* The neighbour has gone, so nobody rings for one that is to stop. */
@@ -170,12 +140,8 @@ static inline int wake_the_stopped(void *arg)
 	struct raw raw;
 
 	(void)arg;
-	if (!scene_reach(&stage_board->stop, 1, 2 * STAGE_PATIENCE_NS) ||
-	    raw_attach(&raw) != 0)
-		return 0;
-	raw_publish(&raw, 16);
-	while (!raw_is_closed(&raw))
-		scene_sleep_ns(SCENE_MS);
+	if (scene_reach(&stage_board->stop, 1, 2 * STAGE_PATIENCE_NS))
+		raw_enter(&raw);
 	return 0;
 }
 

@@ -25,7 +25,7 @@
 /* In, and where the server sleeps. Or the line that was wrong. */
 static int come_to_the_bell(struct raw *raw)
 {
-	if (attack_attach(raw) != 0)
+	if (raw_enter(raw) != 0)
 		return ATTACK_WRONG;
 	return raw->bell_page == NULL || raw->fd_count != 3 ? ATTACK_WRONG : 0;
 }

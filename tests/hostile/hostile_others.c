@@ -25,7 +25,7 @@ static int ask_and_stop(void)
 {
 	struct raw raw;
 
-	if (attack_attach(&raw) != 0)
+	if (raw_enter(&raw) != 0)
 		return ATTACK_WRONG;
 	for (int i = 0; i < 200; i++) {
 		void *data;
@@ -79,7 +79,7 @@ static int fork_and_leave(void)
 	struct raw raw;
 	uint64_t end_ns;
 
-	if (attack_attach(&raw) != 0)
+	if (raw_enter(&raw) != 0)
 		return ATTACK_WRONG;
 	raw_publish(&raw, 100);
 	if (fork() != 0)
@@ -112,7 +112,7 @@ static int exec_another(void)
 {
 	struct raw raw;
 
-	if (attack_attach(&raw) != 0)
+	if (raw_enter(&raw) != 0)
 		return ATTACK_WRONG;
 	for (int i = 0; i < 20; i++)
 		raw_publish(&raw, 100);
@@ -184,7 +184,7 @@ static int leak(void)
 	uint64_t end_ns = scene_now_ns() + attack_ns / 2;
 
 	for (int i = 0; i < LIVES_AT_ONCE; i++) {
-		if (attack_attach(&raw[i]) != 0)
+		if (raw_enter(&raw[i]) != 0)
 			return ATTACK_WRONG;
 		while (raw_publish(&raw[i], 200) == 0 &&
 		       scene_now_ns() < end_ns)
@@ -236,7 +236,7 @@ static int pass_lingering(void)
 	int others[2], fd, error;
 	struct raw raw;
 
-	if (attack_attach(&raw) != 0)
+	if (raw_enter(&raw) != 0)
 		return ATTACK_WRONG;
 	fd = lingering_socket(others);
 	if (fd < 0)

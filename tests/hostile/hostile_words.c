@@ -86,7 +86,7 @@ static int wait_everywhere(void)
 	size_t count;
 	int wrong;
 
-	if (attack_attach(&raw) != 0)
+	if (raw_enter(&raw) != 0)
 		return ATTACK_WRONG;
 	/* No stranger has the page on which the server sleeps. */
 	if (attack_who != OWN && (raw.bell_page != NULL || raw.fd_count != 2))

@@ -238,4 +238,34 @@ static inline void raw_close(struct raw *raw)
 	raw->socket = -1;
 }
 
+/*
+ * In for sure, and taken notice of: on a busy machine a handshake may take
+ * longer than the second that it has. 0 or -errno.
+ */
+static inline int raw_enter(struct raw *raw)
+{
+	uint64_t end_ns = scene_now_ns() + STAGE_PATIENCE_NS;
+	int error;
+
+	do {
+		uint64_t start;
+
+		error = raw_attach(raw);
+		if (error == 0) {
+			start = raw->tx.first;
+			raw_publish(raw, 16);
+			while (scene_get(&raw->segment->request_released) ==
+			               start &&
+			       !raw_is_closed(raw) && scene_now_ns() < end_ns)
+				scene_sleep_ns(100 * SCENE_US);
+			if (!raw_is_closed(raw))
+				return 0;
+			error = -ECONNRESET;
+		}
+		raw_close(raw);
+		scene_sleep_ns(SCENE_MS);
+	} while (scene_now_ns() < end_ns);
+	return error;
+}
+
 #endif
