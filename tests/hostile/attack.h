@@ -86,7 +86,8 @@ static inline void attack_as_each(int (*run)(void))
 
 		/* Ourselves we always are. */
 		if (status == ATTACK_NOT_AS && who != OWN) {
-			attack_not_as = identity_names[who];
+			if (attack_not_as == NULL)
+				attack_not_as = identity_names[who];
 			continue;
 		}
 		if (status != 0)
