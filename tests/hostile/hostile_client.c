@@ -304,9 +304,12 @@ static void make_wild(struct raw *raw, uint64_t *chance)
 	};
 	uint64_t dice = scene_random(chance);
 	uint64_t *word = words[(dice >> 20) % CHECK_COUNT(words)];
+	/* Of answers that it has not read it could say so, and lose them: then
+	 * it would be parked, and nothing of it looked at. */
+	bool is_near = dice % 4 == 2 && word != &segment->response_released;
 	uint64_t value = dice % 4 == 0   ? UINT64_MAX
 	                 : dice % 4 == 1 ? dice & 7
-	                 : dice % 4 == 2 ? *word + 16
+	                 : is_near       ? *word + 16
 	                                 : dice;
 
 	__atomic_store_n(word, value, __ATOMIC_SEQ_CST);
@@ -315,7 +318,7 @@ static void make_wild(struct raw *raw, uint64_t *chance)
 	__atomic_store_n(&segment->space.seq, (uint32_t)dice, __ATOMIC_RELAXED);
 }
 
-/* A client that has not read its answers is not looked at. */
+/* A client that does not say that it has read its answers is not looked at. */
 static void read_as_if_honest(struct raw *raw)
 {
 	raw_read(raw);
@@ -325,36 +328,52 @@ static void read_as_if_honest(struct raw *raw)
 	peal_doorbell_ring(&raw->bell);
 }
 
-/* It stays, and is heard to the end, or the rest of them would prove nothing. */
+/* Who is heard to the end is attached, and its words are looked at. */
+static void assert_heard(struct raw *raw, uint64_t count)
+{
+	uint64_t end_ns = scene_now_ns() + STAGE_PATIENCE_NS;
+
+	while (scene_get(&stage_board->other_count) < count) {
+		assert_false(raw_is_closed(raw));
+		assert_true(scene_now_ns() < end_ns);
+		read_as_if_honest(raw);
+		scene_sleep_ns(10 * SCENE_US);
+	}
+	assert_int_equal(scene_get(&stage_board->other_count), count);
+}
+
 static void wild_words_cost_the_server_nothing(void **state)
 {
 	uint64_t chance = scene_seed + 1, start_ns = scene_now_ns();
-	uint64_t heard = scene_get(&stage_board->other_count);
+	uint64_t heard, released;
 	struct raw raw;
 
 	(void)state;
 	assert_int_equal(raw_enter(&raw), 0);
+	heard = scene_get(&stage_board->other_count);
+	/* How much room there is will not be read where anything may stand. */
+	released = raw.tx.first;
+	raw.tx.released_word = &released;
+	/* No wild word is the id of a request, which would cancel it. */
+	raw.id = UINT64_C(1) << 40;
 	for (int i = 0; i < WILD_COUNT; i++) {
 		make_wild(&raw, &chance);
-		/* What it was told last counts, not what it wrote there. */
-		if (raw_publish(&raw, 100) < 0)
-			raw.tx.released = raw.tx.first;
-		if (i % 8 == 0) {
-			let_it_look();
-			assert_false(raw_is_closed(&raw));
-			read_as_if_honest(&raw);
+		if (raw_publish(&raw, 100) < 0) {
+			assert_heard(&raw, heard);
+			released = raw.tx.first;
+			assert_int_equal(raw_publish(&raw, 100), 0);
 		}
+		heard++;
+		if (i % 64 == 0)
+			let_it_look();
 	}
+	assert_heard(&raw, heard);
 	start_ns = scene_now_ns() - start_ns;
-	assert_true(stage_ask());
-	assert_int_equal(stage_board->free_count, STAGE_SLOTS - 2);
-	heard = scene_get(&stage_board->other_count) - heard;
 	raw_close(&raw);
 	assert_true(stage_is_well());
 	assert_int_equal(stage_board->stats.evicted_count, 0);
-	print_message("  wild words: 20000 in %.0f ms, %llu messages heard\n",
-	              (double)start_ns / 1e6, (unsigned long long)heard);
-	assert_true(heard > WILD_COUNT / 100);
+	print_message("  wild words: 20000 in %.0f ms\n",
+	              (double)start_ns / 1e6);
 }
 
 struct scribbler {
