@@ -6,7 +6,7 @@
  *	./test_hostile_client [--full]    2,000 flipped bytes, or 10,000
  *	./test_hostile_client_reactor     the same, of a client of a reactor
  */
-#include "tests/hostile/stage_reactor.h"
+#include "tests/hostile/stranger.h"
 
 #include <linux/falloc.h>
 #include <pthread.h>
@@ -65,11 +65,12 @@ client_cannot_resize_its_segment_nor_write_the_arm_page(void **state)
 	struct raw raw;
 
 	(void)state;
-	assert_int_equal(raw_attach(&raw), 0);
-	assert_int_equal(raw.fd_count, 3);
+	assert_int_equal(raw_enter(&raw), 0);
+	/* No bell page for a stranger. */
+	assert_int_equal(raw.fd_count, stranger_is_me ? 2 : 3);
 	assert_read_only(raw.fds[0]);
-	assert_fixed_size(raw.fds[1]);
-	assert_fixed_size(raw.fds[2]);
+	for (size_t i = 1; i < raw.fd_count; i++)
+		assert_fixed_size(raw.fds[i]);
 	assert_int_equal(raw_publish(&raw, 100), 0);
 	raw_close(&raw);
 	assert_true(stage_is_well());
@@ -97,7 +98,7 @@ static int be_a_stranger(void *arg)
 	(void)arg;
 	if (setgid(STAGE_STRANGER_UID) != 0 || setuid(STAGE_STRANGER_UID) != 0)
 		return 77;
-	if (raw_attach(&raw) != 0)
+	if (raw_enter(&raw) != 0)
 		return 1;
 	if (raw.fd_count != 2 || raw.bell_page != NULL ||
 	    (raw.packet.welcome.flags & PEAL__WELCOME_TRUSTED) != 0)
@@ -129,16 +130,48 @@ static void stranger_gets_no_page_that_others_sleep_on(void **state)
 	assert_true(stage_is_well());
 }
 
-/* Punches until it is told to stop. */
+struct puncher {
+	struct raw *raw;
+	uint64_t end_ns;
+	int wrong_line;
+};
+
+/* The sizes of all are fixed; the arm page stays as it is. 0 or a line. */
+static int punch_all(const struct raw *raw, uint64_t noise)
+{
+	const int punch = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+
+	for (size_t i = 0; i < raw->fd_count; i++) {
+		bool may_write = i > 0;
+		struct stat status;
+
+		if (fstat(raw->fds[i], &status) != 0 ||
+		    ftruncate(raw->fds[i], 0) == 0 ||
+		    ftruncate(raw->fds[i], 2 * status.st_size) == 0)
+			return __LINE__;
+		if ((fallocate(raw->fds[i], punch, 0, status.st_size) == 0) !=
+		    may_write)
+			return __LINE__;
+		/* Into the bell, and now and then into the ring. */
+		if (i == 1 && noise % 64 != 0)
+			continue;
+		if ((pwrite(raw->fds[i], &noise, sizeof(noise),
+		            (off_t)(noise >> 8) % status.st_size & ~7) > 0) !=
+		    may_write)
+			return __LINE__;
+	}
+	return 0;
+}
+
+/* Until it has been long enough. */
 static void *punch_holes(void *arg)
 {
-	struct raw *raw = arg;
-	off_t bytes = (off_t)(raw->page_bytes + raw->ring_bytes);
-	uint64_t end_ns = scene_now_ns() + PUNCH_NS;
+	struct puncher *puncher = arg;
+	uint64_t chance = scene_seed + puncher->end_ns;
 
-	while (scene_now_ns() < end_ns)
-		fallocate(raw->fds[1],
-		          FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, bytes);
+	while (puncher->wrong_line == 0 && scene_now_ns() < puncher->end_ns)
+		puncher->wrong_line =
+			punch_all(puncher->raw, scene_random(&chance) >> 8);
 	return NULL;
 }
 
@@ -149,15 +182,20 @@ static void holes_punched_into_a_ring_hurt_its_owner_only(void **state)
 
 	(void)state;
 	while (scene_now_ns() < end_ns) {
+		uint64_t pause_ns = scene_now_ns() + PUNCH_NS / 6;
+		struct puncher puncher;
 		pthread_t thread;
 		struct raw raw;
 
-		assert_int_equal(raw_attach(&raw), 0);
-		assert_int_equal(
-			pthread_create(&thread, NULL, punch_holes, &raw), 0);
-		while (!raw_is_closed(&raw) && scene_now_ns() < end_ns)
+		puncher = (struct puncher){&raw, pause_ns, 0};
+		assert_int_equal(raw_enter(&raw), 0);
+		assert_int_equal(pthread_create(&thread, NULL, punch_holes,
+		                                &puncher),
+		                 0);
+		while (!raw_is_closed(&raw) && scene_now_ns() < pause_ns)
 			raw_publish(&raw, 200);
 		pthread_join(thread, NULL);
+		assert_int_equal(puncher.wrong_line, 0);
 		raw_close(&raw);
 		lives++;
 	}
@@ -172,7 +210,7 @@ mapping_and_unmapping_ones_own_segment_is_nobodys_business(void **state)
 	void *moved;
 
 	(void)state;
-	assert_int_equal(raw_attach(&raw), 0);
+	assert_int_equal(raw_enter(&raw), 0);
 	for (int i = 0; i < 8; i++)
 		raw_publish(&raw, 300);
 	/* Away with the second copy, the pages elsewhere, others in between. */
@@ -227,7 +265,7 @@ static void flipped_bytes_end_at_most_the_connection_they_came_by(void **state)
 		struct raw raw;
 		uint32_t last = flips + FLIPS_PER_LIFE;
 
-		assert_int_equal(raw_attach(&raw), 0);
+		assert_int_equal(raw_enter(&raw), 0);
 		for (; flips < last && !raw_is_closed(&raw); flips++) {
 			for (uint64_t i = scene_random(&chance) % 4; i > 0; i--)
 				raw_publish(&raw, scene_random(&chance) % 500);
@@ -265,36 +303,75 @@ static void make_wild(struct raw *raw, uint64_t *chance)
 		&segment->response_want,    &segment->cancelled[raw->id % 256],
 	};
 	uint64_t dice = scene_random(chance);
+	uint64_t *word = words[(dice >> 20) % CHECK_COUNT(words)];
+	/* Of answers that it has not read it could say so, and lose them: then
+	 * it would be parked, and nothing of it looked at. */
+	bool is_near = dice % 4 == 2 && word != &segment->response_released;
 	uint64_t value = dice % 4 == 0   ? UINT64_MAX
 	                 : dice % 4 == 1 ? dice & 7
-	                 : dice % 4 == 2 ? *words[dice >> 8 & 7] + 16
+	                 : is_near       ? *word + 16
 	                                 : dice;
 
-	__atomic_store_n(words[(dice >> 20) % CHECK_COUNT(words)], value,
-	                 __ATOMIC_SEQ_CST);
+	__atomic_store_n(word, value, __ATOMIC_SEQ_CST);
 	__atomic_store_n(&segment->word.cpu, (int32_t)(dice >> 32),
 	                 __ATOMIC_RELAXED);
 	__atomic_store_n(&segment->space.seq, (uint32_t)dice, __ATOMIC_RELAXED);
 }
 
+/* A client that does not say that it has read its answers is not looked at. */
+static void read_as_if_honest(struct raw *raw)
+{
+	raw_read(raw);
+	if (raw->responses.capacity_bytes == 0)
+		return;
+	peal_ring_settle(&raw->responses);
+	peal_doorbell_ring(&raw->bell);
+}
+
+/* Who is heard to the end is attached, and its words are looked at. */
+static void assert_heard(struct raw *raw, uint64_t count)
+{
+	uint64_t end_ns = scene_now_ns() + STAGE_PATIENCE_NS;
+
+	while (scene_get(&stage_board->other_count) < count) {
+		assert_false(raw_is_closed(raw));
+		assert_true(scene_now_ns() < end_ns);
+		read_as_if_honest(raw);
+		scene_sleep_ns(10 * SCENE_US);
+	}
+	assert_int_equal(scene_get(&stage_board->other_count), count);
+}
+
 static void wild_words_cost_the_server_nothing(void **state)
 {
 	uint64_t chance = scene_seed + 1, start_ns = scene_now_ns();
+	uint64_t heard, released;
 	struct raw raw;
 
 	(void)state;
-	assert_int_equal(raw_attach(&raw), 0);
+	assert_int_equal(raw_enter(&raw), 0);
+	heard = scene_get(&stage_board->other_count);
+	/* How much room there is will not be read where anything may stand. */
+	released = raw.tx.first;
+	raw.tx.released_word = &released;
+	/* No wild word is the id of a request, which would cancel it. */
+	raw.id = UINT64_C(1) << 40;
 	for (int i = 0; i < WILD_COUNT; i++) {
 		make_wild(&raw, &chance);
-		/* What it was told last counts, not what it wrote there. */
-		if (raw_publish(&raw, 100) < 0)
-			raw.tx.released = raw.tx.first;
-		if (i % 8 == 0)
+		if (raw_publish(&raw, 100) < 0) {
+			assert_heard(&raw, heard);
+			released = raw.tx.first;
+			assert_int_equal(raw_publish(&raw, 100), 0);
+		}
+		heard++;
+		if (i % 64 == 0)
 			let_it_look();
 	}
+	assert_heard(&raw, heard);
 	start_ns = scene_now_ns() - start_ns;
 	raw_close(&raw);
 	assert_true(stage_is_well());
+	assert_int_equal(stage_board->stats.evicted_count, 0);
 	print_message("  wild words: 20000 in %.0f ms\n",
 	              (double)start_ns / 1e6);
 }
@@ -322,7 +399,7 @@ static void ring_of_one_that_left_is_drained_within_its_size(void **state)
 	pthread_t thread;
 
 	(void)state;
-	assert_int_equal(raw_attach(&raw), 0);
+	assert_int_equal(raw_enter(&raw), 0);
 	scribbler = (struct scribbler){.raw = &raw};
 	assert_int_equal(
 		pthread_create(&thread, NULL, go_on_publishing, &scribbler), 0);
@@ -364,10 +441,11 @@ static void live_client_that_talks_nonsense_is_told_and_evicted(void **state)
 	(void)state;
 	other.head.major++;
 	for (size_t i = 0; i < CHECK_COUNT(lies); i++) {
-		uint64_t heard = scene_get(&stage_board->other_count);
+		uint64_t heard;
 		struct raw raw;
 
-		assert_int_equal(raw_attach(&raw), 0);
+		assert_int_equal(raw_enter(&raw), 0);
+		heard = scene_get(&stage_board->other_count);
 		assert_int_equal(raw_publish(&raw, 100), 0);
 		assert_int_equal(raw_send(&raw, lies[i].data, lies[i].bytes),
 		                 0);
@@ -390,9 +468,8 @@ static void live_client_that_talks_nonsense_is_told_and_evicted(void **state)
 #define TEST(name) \
 	cmocka_unit_test_setup_teardown(name, stage_setup, stage_teardown)
 
-int main(int argc, char **argv)
+static int attack_in_mode(uint32_t wait_mode)
 {
-	static const uint32_t modes[] = {PEAL_WAIT_FUTEX, PEAL_WAIT_FD};
 	const struct CMUnitTest tests[] = {
 		TEST(client_cannot_resize_its_segment_nor_write_the_arm_page),
 		TEST(observer_cannot_write_the_status_region),
@@ -404,23 +481,54 @@ int main(int argc, char **argv)
 		TEST(ring_of_one_that_left_is_drained_within_its_size),
 		TEST(live_client_that_talks_nonsense_is_told_and_evicted),
 	};
-	size_t mode_count = CHECK_COUNT(modes);
+
+	stage_wait_mode = wait_mode;
+	return cmocka_run_group_tests(tests, stage_group_setup,
+	                              scene_group_teardown);
+}
+
+/* The server reads from another socket then, and copies what it reads. */
+static int attack_as_a_stranger_in_mode(uint32_t wait_mode)
+{
+	const struct CMUnitTest tests[] = {
+		STRANGERS_TEST(
+			client_cannot_resize_its_segment_nor_write_the_arm_page),
+		STRANGERS_TEST(holes_punched_into_a_ring_hurt_its_owner_only),
+		STRANGERS_TEST(
+			mapping_and_unmapping_ones_own_segment_is_nobodys_business),
+		STRANGERS_TEST(
+			flipped_bytes_end_at_most_the_connection_they_came_by),
+		STRANGERS_TEST(wild_words_cost_the_server_nothing),
+		STRANGERS_TEST(
+			ring_of_one_that_left_is_drained_within_its_size),
+		STRANGERS_TEST(
+			live_client_that_talks_nonsense_is_told_and_evicted),
+	};
+
+	stage_wait_mode = wait_mode;
+	return stranger_run(tests);
+}
+
+int main(int argc, char **argv)
+{
+	/* The same program under another name: see tests/meson.build. */
+	const bool is_reactor = strstr(argv[0], "reactor") != NULL;
+	const bool is_full = scene_is_full(argc, argv);
 	int failed = 0;
 
-	/* The same program under another name: see tests/meson.build. */
-	if (strstr(argv[0], "reactor") != NULL) {
+	if (is_reactor) {
 		stage_be_reactor();
 		flip_count = 1000;
-		mode_count = 1;
 	}
-	if (scene_is_full(argc, argv)) {
+	if (is_full)
 		flip_count = 10000;
-		mode_count = CHECK_COUNT(modes);
-	}
-	for (size_t i = 0; i < mode_count; i++) {
-		stage_wait_mode = modes[i];
-		failed += cmocka_run_group_tests(tests, stage_group_setup,
-		                                 scene_group_teardown);
-	}
+	failed += attack_in_mode(PEAL_WAIT_FUTEX);
+	if (is_full || !is_reactor)
+		failed += attack_in_mode(PEAL_WAIT_FD);
+	/* Without --full each has one mode, and the two programs have both. */
+	if (is_full || !is_reactor)
+		failed += attack_as_a_stranger_in_mode(PEAL_WAIT_FUTEX);
+	if (is_full || is_reactor)
+		failed += attack_as_a_stranger_in_mode(PEAL_WAIT_FD);
 	return failed != 0;
 }

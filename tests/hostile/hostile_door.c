@@ -5,8 +5,10 @@
  *
  *	./test_hostile_door [--full]      floods of 2,000 packets, or 50,000
  *	./test_hostile_door_reactor       the same, at the door of a reactor
+ *
+ * As our own user, and as another one who may come in.
  */
-#include "tests/hostile/stage_reactor.h"
+#include "tests/hostile/stranger.h"
 
 #define CROWD_MAX 200 /* more than there are seats and places to wait */
 
@@ -136,7 +138,7 @@ static void assert_turned_away_after_a_second(struct raw *raw,
 	assert_int_equal(raw_receive(raw, STAGE_PATIENCE_NS), PEAL__WIRE_ERROR);
 	took_ns = scene_now_ns() - start_ns;
 	assert_int_equal(raw->packet.error.code, -ETIMEDOUT);
-	assert_in_range(took_ns / SCENE_MS, 900, 3000);
+	assert_in_range(took_ns / SCENE_MS, 900, 8000);
 	raw_close(raw);
 }
 
@@ -185,7 +187,7 @@ static void floods_end_the_connection_they_come_by(void **state)
 		flood(&raw, &packet, bytes);
 		assert_true(raw_is_closed(&raw));
 		raw_close(&raw);
-		assert_int_equal(raw_attach(&raw), 0);
+		assert_int_equal(raw_enter(&raw), 0);
 		flood(&raw, &packet, bytes);
 		assert_true(raw_is_closed(&raw));
 		raw_close(&raw);
@@ -202,7 +204,7 @@ static void floods_that_are_allowed_stall_nobody(void **state)
 	struct raw raw, observer;
 
 	(void)state;
-	assert_int_equal(raw_attach(&raw), 0);
+	assert_int_equal(raw_enter(&raw), 0);
 	flood(&raw, &bye, bye_bytes);
 	assert_int_equal(raw_publish(&raw, 8), 0);
 	flood(&raw, "W", 1);
@@ -248,7 +250,7 @@ static void descriptors_that_are_sent_along_are_not_kept(void **state)
 		                                 count) == -EPERM;
 		raw_receive(&raw, 100 * SCENE_MS);
 		raw_close(&raw);
-		assert_int_equal(raw_attach(&raw), 0);
+		assert_int_equal(raw_enter(&raw), 0);
 		for (int i = 0; i < 20; i++) {
 			peal__pass_send(raw.socket, "W", 1, fds, count);
 			peal__pass_send(raw.socket, &packet, bytes, fds, count);
@@ -275,9 +277,8 @@ static void welcome_that_is_never_read_costs_one_seat_for_a_second(void **state)
 	assert_int_equal(raw_connect(&last), 0);
 	assert_int_equal(raw_greet(&last, stage_role), -EBUSY);
 	raw_close(&last);
-	scene_sleep_ns(1500 * SCENE_MS);
-	/* And now they are not. */
-	assert_int_equal(raw_attach(&last), 0);
+	/* And after a second they are not. */
+	assert_int_equal(raw_enter(&last), 0);
 	raw_close(&last);
 	for (size_t i = 0; i < CHECK_COUNT(raw); i++)
 		raw_close(&raw[i]);
@@ -379,7 +380,7 @@ static void wait_ends_in_time_under_a_flood_of_wakes(void **state)
 	memset(stage_board, 0, sizeof(*stage_board));
 	server = scene_start(measure_waits, NULL);
 	assert_true(scene_reach(&stage_board->is_open, 1, STAGE_PATIENCE_NS));
-	assert_int_equal(raw_attach(&raw), 0);
+	assert_int_equal(raw_enter(&raw), 0);
 	assert_int_equal(raw_publish(&raw, 100), 0);
 	end_ns = scene_now_ns() + STAGE_PATIENCE_NS;
 	while ((status = scene_wait(server, 0)) == SCENE_TIMED_OUT &&
@@ -391,18 +392,15 @@ static void wait_ends_in_time_under_a_flood_of_wakes(void **state)
 	              (unsigned long long)count,
 	              (double)stage_board->sent / 1e6);
 	assert_int_equal(status, 0);
-	assert_true(stage_board->sent < SCENE_S);
+	/* A flood lasts as long as the wait does, so it would be without end. */
+	assert_true(stage_board->sent < STAGE_PATIENCE_NS / 2);
 }
 
 #define TEST(name) \
 	cmocka_unit_test_setup_teardown(name, stage_setup, stage_teardown)
 
-int main(int argc, char **argv)
+static int attack_in_mode(uint32_t wait_mode)
 {
-	static const uint32_t modes[] = {PEAL_WAIT_FUTEX, PEAL_WAIT_FD};
-	const struct CMUnitTest waits[] = {
-		SCENE_TEST(wait_ends_in_time_under_a_flood_of_wakes),
-	};
 	const struct CMUnitTest tests[] = {
 		TEST(wrong_hello_is_refused_with_a_sentence),
 		TEST(hello_of_any_other_length_is_refused),
@@ -415,28 +413,68 @@ int main(int argc, char **argv)
 		TEST(welcome_that_is_never_read_costs_one_seat_for_a_second),
 		TEST(crowd_at_the_door_does_not_keep_others_out_for_long),
 	};
+
+	stage_wait_mode = wait_mode;
+	return cmocka_run_group_tests(tests, stage_group_setup,
+	                              scene_group_teardown);
+}
+
+static int attack_as_a_stranger_in_mode(uint32_t wait_mode)
+{
+	const struct CMUnitTest tests[] = {
+		STRANGERS_TEST(wrong_hello_is_refused_with_a_sentence),
+		STRANGERS_TEST(hello_of_any_other_length_is_refused),
+		STRANGERS_TEST(empty_packet_ends_the_connection),
+		STRANGERS_TEST(silence_is_refused_after_a_second),
+		STRANGERS_TEST(floods_end_the_connection_they_come_by),
+		STRANGERS_TEST(floods_that_are_allowed_stall_nobody),
+		STRANGERS_TEST(observer_that_rings_is_sent_away),
+		STRANGERS_TEST(descriptors_that_are_sent_along_are_not_kept),
+		STRANGERS_TEST(
+			welcome_that_is_never_read_costs_one_seat_for_a_second),
+		STRANGERS_TEST(
+			crowd_at_the_door_does_not_keep_others_out_for_long),
+	};
+
+	stage_wait_mode = wait_mode;
+	return stranger_run(tests);
+}
+
+/* A wait that is a consumer's own. */
+static int flood_in_mode(uint32_t wait_mode)
+{
+	const struct CMUnitTest waits[] = {
+		SCENE_TEST(wait_ends_in_time_under_a_flood_of_wakes),
+	};
+
+	stage_wait_mode = wait_mode;
+	return cmocka_run_group_tests(waits, stage_group_setup,
+	                              scene_group_teardown);
+}
+
+int main(int argc, char **argv)
+{
 	/* The same program under another name: see tests/meson.build. */
 	const bool is_reactor = strstr(argv[0], "reactor") != NULL;
+	const bool is_full = scene_is_full(argc, argv);
 	int failed = 0;
 
-	size_t first = 0;
-
-	if (is_reactor) {
+	if (is_reactor)
 		stage_be_reactor();
-		first = 1; /* in fd mode the door is the reactor's own thread */
-	}
-	if (scene_is_full(argc, argv)) {
+	if (is_full)
 		flood_count = 50000, crowd_count = CROWD_MAX;
-		first = 0;
+	/* In fd mode the door is the reactor's own thread. */
+	failed += attack_in_mode(PEAL_WAIT_FD);
+	if (is_full || !is_reactor)
+		failed += attack_in_mode(PEAL_WAIT_FUTEX);
+	if (!is_reactor) {
+		failed += flood_in_mode(PEAL_WAIT_FUTEX);
+		failed += flood_in_mode(PEAL_WAIT_FD);
 	}
-	for (size_t i = first; i < CHECK_COUNT(modes); i++) {
-		stage_wait_mode = modes[i];
-		failed += cmocka_run_group_tests(tests, stage_group_setup,
-		                                 scene_group_teardown);
-		/* A wait that is a consumer's own. */
-		if (!is_reactor)
-			failed += cmocka_run_group_tests(
-				waits, stage_group_setup, scene_group_teardown);
-	}
+	/* Without --full each has one mode, and the two programs have both. */
+	if (is_full || !is_reactor)
+		failed += attack_as_a_stranger_in_mode(PEAL_WAIT_FUTEX);
+	if (is_full || is_reactor)
+		failed += attack_as_a_stranger_in_mode(PEAL_WAIT_FD);
 	return failed != 0;
 }

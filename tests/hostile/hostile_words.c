@@ -10,10 +10,7 @@
  * busy machine says anything.
  */
 #include "tests/hostile/attack.h"
-
-#include <limits.h>
-#include <linux/futex.h>
-#include <pthread.h>
+#include "tests/hostile/futex.h"
 
 #define FUTEX_WORDS 8
 
@@ -24,14 +21,6 @@ static void segment_and_bell_may_hold_anything_at_any_time(void **state)
 }
 
 /* waiting on words ------------------------------------------------------------- */
-
-static long do_futex(const uint32_t *word, int operation, uint32_t value,
-                     uintptr_t time_or_count, const uint32_t *other,
-                     uint32_t other_value)
-{
-	return syscall(SYS_futex, word, operation, value, time_or_count, other,
-	               other_value);
-}
 
 /* Every word on which a futex of the server could be, as this client sees it. */
 static size_t list_words(const struct raw *raw,
@@ -44,25 +33,11 @@ static size_t list_words(const struct raw *raw,
 	words[count++] = (const uint32_t *)(const void *)&raw->arm_page->cpu;
 	words[count++] = &raw->segment->space.seq;
 	words[count++] = &raw->segment->answers.seq;
-	words[count++] = (const uint32_t *)raw->ring;
+	for (int i = 0; i < PEAL__RING_COUNT; i++)
+		if (raw->shape.rings[i].bytes > 0)
+			words[count++] = peal__segment_data(raw->segment,
+			                                    &raw->shape, i);
 	return count;
-}
-
-struct waits {
-	const uint32_t *word;
-	uint64_t end_ns;
-};
-
-static void *wait_on_word(void *arg)
-{
-	const struct timespec briefly = {.tv_nsec = 2 * SCENE_MS};
-	const struct waits *waits = arg;
-
-	while (scene_now_ns() < waits->end_ns)
-		do_futex(waits->word, FUTEX_WAIT,
-		         __atomic_load_n(waits->word, __ATOMIC_RELAXED),
-		         (uintptr_t)&briefly, NULL, 0);
-	return NULL;
 }
 
 /* Moves every sleeper that it can find to a word of its own, and tells nobody. */
@@ -98,8 +73,8 @@ static int requeue(const struct raw *raw, const uint32_t *const *words,
 /*
  * But for the bell page of our own user: who has that shares the word on which
  * the server sleeps, and to move the sleeper is in the power of a user who
- * could kill it as well. The bounded sleep is what ends that, and these tests
- * are built without.
+ * could kill it as well. The bounded sleep is what ends that: these tests are
+ * built without, bounded_sleep.c with it.
  */
 static int wait_everywhere(void)
 {
@@ -111,7 +86,7 @@ static int wait_everywhere(void)
 	size_t count;
 	int wrong;
 
-	if (attack_attach(&raw) != 0)
+	if (raw_enter(&raw) != 0)
 		return ATTACK_WRONG;
 	/* No stranger has the page on which the server sleeps. */
 	if (attack_who != OWN && (raw.bell_page != NULL || raw.fd_count != 2))
@@ -206,7 +181,10 @@ int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(segment_and_bell_may_hold_anything_at_any_time),
-		TEST(waits_on_every_page_take_nobodys_wake),
+		/* Or the next look would make good for a wake that was taken. */
+		cmocka_unit_test_setup_teardown(
+			waits_on_every_page_take_nobodys_wake,
+			attack_setup_for_ever, attack_teardown_for_ever),
 		TEST(neighbour_is_served_beside_an_attack),
 		cmocka_unit_test_setup_teardown(
 			neighbour_is_served_beside_an_attack, setup_calm,

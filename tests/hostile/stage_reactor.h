@@ -11,7 +11,7 @@
 #ifndef PEAL_TESTS_HOSTILE_STAGE_REACTOR_H
 #define PEAL_TESTS_HOSTILE_STAGE_REACTOR_H
 
-#include "tests/hostile/stage.h"
+#include "tests/hostile/raw.h"
 
 #include "peal/client.h"
 #include "peal/reactor.h"
@@ -81,7 +81,7 @@ static inline int stage_serve_reactor(void *arg)
 		return 2;
 	scene_put(&stage_board->is_open, 1);
 	while (scene_get(&stage_board->stop) == 0) {
-		peal_reactor_run_once(stage_reactor, 20 * SCENE_MS);
+		peal_reactor_run_once(stage_reactor, stage_wait_ns);
 		stage_answer(stage_reactor->consumer);
 	}
 	return peal_reactor_close(stage_reactor);
@@ -92,8 +92,7 @@ static inline void stage_take_time(uint64_t took_ns)
 	uint64_t window = scene_get(&stage_board->window);
 	uint32_t octave, place;
 
-	if (took_ns > stage_board->longest_ns)
-		stage_board->longest_ns = took_ns;
+	stage_took(took_ns);
 	if (window == 0 || took_ns < 8)
 		return;
 	octave = 63 - (uint32_t)__builtin_clzll(took_ns);
