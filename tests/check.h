@@ -11,6 +11,8 @@
  *	}
  *	...
  *	assert_int_equal(check_in_child(child, arg), 0);
+ *
+ * With PEAL_CHECK=NAME in its environment a program runs that check only.
  */
 #ifndef PEAL_TESTS_CHECK_H
 #define PEAL_TESTS_CHECK_H
@@ -20,12 +22,22 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
 #define CHECK_COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
+/* So that tests/mutants asks those checks that have to notice. */
+__attribute__((constructor)) static void check_only_one(void)
+{
+	const char *name = getenv("PEAL_CHECK");
+
+	if (name != NULL)
+		cmocka_set_test_filter(name);
+}
 
 /* A killed child is CHECK_KILLED_BY + the signal; one that never was is -1. */
 #define CHECK_KILLED_BY 1000

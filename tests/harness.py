@@ -318,30 +318,31 @@ def start_alone():
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def has_failed(output):
-    """Has the program that writes this file said that a check of it failed?"""
+def has_failed(output, check):
+    """Has the program that writes this file said that @check failed?"""
     said = os.pread(output.fileno(), os.fstat(output.fileno()).st_size, 0)
-    return re.search(rb'^(\[ *(FAILED|ERROR) *\] [^-]|not ok )', said, re.M) is not None
+    return re.search(rb'^(\[ *(FAILED|ERROR) *\]|not ok \d+( -)?) %b$' %
+                     re.escape(check.encode()), said, re.M) is not None
 
 
-def wait_for(process, output, result, give_up, to_the_end):
+def wait_for(process, output, result, give_up, until):
     """Until it has ended or may be ended; tells @result if it had its time."""
     while process.poll() is None:
         left_s = give_up - time.monotonic()
         result.timed_out = left_s <= 0
-        if result.timed_out or (not to_the_end and has_failed(output)):
+        if result.timed_out or (until and has_failed(output, until)):
             return
         try:
-            process.wait(left_s if to_the_end else min(LOOK_S, left_s))
+            process.wait(min(LOOK_S, left_s) if until else left_s)
         except subprocess.TimeoutExpired:
             pass
 
 
-def run(test, wrapper=(), environment=None, patience=1.0, to_the_end=True):
+def run(test, wrapper=(), environment=None, patience=1.0, until=None):
     """
     Run one test in a session of its own, without stdin, with an empty
     directory for its sockets and temporary files; kill what it leaves behind.
-    If it need not go on @to_the_end, the first check that fails ends it.
+    It goes on to its end, or @until that check of it has failed.
     """
     result = Result(test.name)
     began = time.monotonic()
@@ -358,7 +359,7 @@ def run(test, wrapper=(), environment=None, patience=1.0, to_the_end=True):
                 preexec_fn=start_alone) as process:
             try:
                 wait_for(process, output, result,
-                         began + test.timeout_s * patience, to_the_end)
+                         began + test.timeout_s * patience, until)
             finally:
                 has_ended = process.poll() is not None
                 left_behind = kill_session(process.pid,

@@ -127,20 +127,20 @@ def hanging_program_is_killed_with_its_children():
 
 
 @test
-def first_failure_ends_a_program_that_need_not_go_on():
+def failure_of_the_check_that_is_waited_for_ends_a_program():
     for said in ('not ok 1 - one', '[ RUN      ] one\n[  FAILED  ] one'):
         began = time.monotonic()
-        result = run_shell(f'echo "{said}"; sleep 100', to_the_end=False)
+        result = run_shell(f'echo "{said}"; sleep 100', until='one')
         assert time.monotonic() - began < 5
         assert [check for check, _ in result.failed] == ['one'], result
         assert not result.timed_out, result
 
 
 @test
-def program_that_need_not_go_on_may_pass():
-    result = run_shell('echo ok 1 - one; sleep 0.2; echo ok 2 - not ok; '
-                       'echo 1..2', to_the_end=False)
-    assert (len(result.passed), len(result.failed)) == (2, 0), result
+def failure_of_another_check_ends_no_program():
+    result = run_shell('echo ok 1 - not ok; echo not ok 2 - ones; sleep 0.2; '
+                       'echo ok 3 - one; echo 1..3', until='one')
+    assert (len(result.passed), len(result.failed)) == (2, 1), result
 
 
 @test

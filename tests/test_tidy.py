@@ -352,9 +352,10 @@ int f(void)
 
 RELIABILITY = {
     'tests/mutants.toml': '# SPDX-License-Identifier: MIT\n'
-                          '[[mutant]]\nname = "no-a"\n',
+                          '[[mutant]]\nname = "no-a"\nchecks = ["a: x_is_y"]\n',
     'tests/meson.build': "  ['a', 'base', 'unit/test_a.c', ['unit'], 30],\n",
-    'tests/unit/test_a.c': SPDX + 'static void x_is_y(void **state);\n',
+    'tests/unit/test_a.c': SPDX + 'static void x_is_y(void **state);\n'
+                           'static void z_is_y(void **state);\n',
 }
 
 
@@ -368,15 +369,27 @@ def reliability(row):
 @test
 def promise_with_an_unknown_check_or_mutant_is_found():
     assert reliability('`a: x_is_y`, `a` | `no-a`') == []
-    for row, part in (('`a: x_is_z` | `no-a`', 'a has no check x_is_z'),
-                      ('`b` | `no-a`', 'there is no test b'),
+    for row, part in (('`a`, `a: x_is_z` | `no-a`', 'a has no check x_is_z'),
+                      ('`a`, `b` | `no-a`', 'there is no test b'),
                       ('`a` | `no-a`, `no-b`', 'there is no mutant no-b'),
+                      ('`a: z_is_y` | `no-a`', 'but a: x_is_y does'),
                       ('`a` | -', 'add the mutant no-a')):
         found = reliability(row)
         assert len(found) == 1 and part in found[0], found
     row = '`a` | `no-a`'
     found = reliability(f'{row} | ok |\n| x is y | {row}')
     assert found == ['this promise has a row already'], found
+
+
+@test
+def mutant_with_an_unknown_check_is_found():
+    for check, part in (('a: x_is_z', 'no-a: a has no check x_is_z'),
+                        ('b', 'no-a: there is no test b')):
+        found = problems(tidy.check_reliability, {
+            **RELIABILITY, 'docs/reliability.md': '| x is y | `a` | `no-a` | ok |\n',
+            'tests/mutants.toml': '# SPDX-License-Identifier: MIT\n[[mutant]]\n'
+                                  f'name = "no-a"\nchecks = ["{check}", "a"]\n'})
+        assert len(found) == 1 and part in found[0][2], found
 
 
 @test

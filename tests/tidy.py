@@ -467,21 +467,52 @@ def check_tests_listed(tree):
             yield path, 1, f'add a row for it to {listed}'
 
 
-def check_reliability(tree):
-    """docs/reliability.md names every mutant, real checks, no promise twice."""
-    document = 'docs/reliability.md'
-    if document not in tree.paths:
-        return
-    mutants = {row['name'] for path in tree.paths
-               if re.fullmatch(r'tests/(.*/)?mutants\.toml', path)
-               for row in tomllib.loads(tree.text(path)).get('mutant', [])}
+def sources_of_tests(tree):
+    """{name of a test: its source}, as the files of meson list them."""
     sources = {}
     for path in tree.paths:
         if re.fullmatch(r'tests/(.*/)?meson\.build', path):
             folder = path.removesuffix('meson.build')
-            for name, rest in re.findall(r"\[+'(\w+)',(.*)", tree.text(path)):
+            for name, rest in re.findall(r"\[+'(\w+)',(.*(?:\n +\[files.*)?)",
+                                         tree.text(path)):
                 source = re.search(r"'([^'\s]*\.(?:c|py))'", rest)
                 sources[name] = folder + source[1] if source else ''
+    return sources
+
+
+def mutants_of(tree):
+    """[(where, name, its checks)] of every mutant."""
+    for path in tree.paths:
+        if re.fullmatch(r'tests/(.*/)?mutants\.toml', path):
+            for row in tomllib.loads(tree.text(path)).get('mutant', []):
+                yield path, row['name'], row.get('checks', ['fuzz'])
+
+
+def plain(check):
+    """A check that runs in either mode has one sentence."""
+    return re.sub('_in_(futex|fd)_mode$', '', check)
+
+
+def is_check(tree, source, check):
+    """Is there such a check in the program of @source?"""
+    return source in tree.paths and re.search(
+        rf'\b{re.escape(plain(check))}\b', tree.text(source))
+
+
+def check_reliability(tree):
+    """docs/reliability.md names every mutant beside a check of it, no promise twice."""
+    document = 'docs/reliability.md'
+    if document not in tree.paths:
+        return
+    sources, mutants = sources_of_tests(tree), {}
+    for path, name, checks in mutants_of(tree):
+        # Two tables may break the same: a check of either will do.
+        mutants.setdefault(name, set()).update(map(plain, checks))
+        for program, _, check in (check.partition(': ') for check in checks):
+            if program not in sources:
+                yield path, 1, f'{name}: there is no test {program}'
+            elif check and not is_check(tree, sources[program], check):
+                yield path, 1, f'{name}: {program} has no check {check}'
     named, promises = set(), set()
     for number, line in enumerate(tree.text(document).splitlines(), 1):
         cells = line.split('|')
@@ -491,18 +522,23 @@ def check_reliability(tree):
             yield document, number, 'this promise has a row already'
         promises.add(cells[1])
         found = set(re.findall('`([^`]+)`', cells[3]))
+        checks = set(map(plain, re.findall('`([^`]+)`', cells[2])))
         named |= found
-        for name in sorted(found - mutants):
-            yield document, number, f'there is no mutant {name}'
-        for name in re.findall('`([^`]+)`', cells[2]):
+        for name in sorted(found):
+            noticed = mutants.get(name)
+            if noticed is None:
+                yield document, number, f'there is no mutant {name}'
+            # A program stands for all of its checks.
+            elif not checks & (noticed | {check.split(': ')[0] for check in noticed}):
+                yield document, number, (f'no check of this row notices {name}, '
+                                         f'but {", ".join(sorted(noticed))} does')
+        for name in sorted(checks):
             program, _, check = name.partition(': ')
-            source = sources.get(program)
-            if source is None:
+            if program not in sources:
                 yield document, number, f'there is no test {program}'
-            elif check and not (source in tree.paths and re.search(
-                    rf'\b{re.escape(check)}\b', tree.text(source))):
+            elif check and not is_check(tree, sources[program], check):
                 yield document, number, f'{program} has no check {check}'
-    for name in sorted(mutants - named):
+    for name in sorted(mutants.keys() - named):
         yield document, 1, f'add the mutant {name} to a row'
 
 

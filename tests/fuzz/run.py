@@ -72,6 +72,7 @@ class Mutant:
     old: str
     new: str
     fuzzer: str
+    expects: str
     rebuild: list
     quick: bool
 
@@ -259,13 +260,18 @@ class Workshop:
         harness.command([*command, '-o', str(output)], cwd=self.build)
 
     def link(self, fuzzer, objects, output):
-        """The fuzzer, with these objects before the libraries."""
+        """
+        The fuzzer, with {name of a source: object} before the libraries, and in
+        the place of its own object of that source.
+        """
         text = harness.command(['ninja', '-C', str(self.build), '-t', 'commands',
                                 f'tests/{fuzzer}'])
         command = shlex.split([line for line in text.splitlines()
                                if f'-o tests/{fuzzer} ' in line][-1])
         where = command.index('-o')
-        command[where:where + 2] = ['-o', str(output), *map(str, objects)]
+        command[where:where + 2] = ['-o', str(output), *map(str, objects.values())]
+        own = tuple(f'_{name.replace("/", "_")}.o' for name in objects)
+        command = [word for word in command if not word.endswith(own)]
         harness.command(command, cwd=self.build)
 
     def make(self, mutant, directory):
@@ -279,10 +285,10 @@ class Workshop:
             raise harness.Failure(f'stale: its text is {count} times in '
                                   f'{mutant.file}')
         copy.write_text(text.replace(mutant.old, mutant.new), encoding='utf-8')
-        objects = []
-        for name in mutant.rebuild:
-            objects.append(directory / f'{Path(name).name}.o')
-            self.compile(name, broken, objects[-1])
+        objects = {name: directory / f'{Path(name).name}.o'
+                   for name in mutant.rebuild}
+        for name, output in objects.items():
+            self.compile(name, broken, output)
         self.link(mutant.fuzzer, objects, directory / mutant.fuzzer)
         return directory / mutant.fuzzer
 
@@ -302,10 +308,14 @@ def hunt(mutant, workshop, options, scratch, tap):
     if outcome.code == 0:
         tap.line(False, f'mutant {mutant.name}: SURVIVED {outcome.inputs()} '
                  f'inputs of {mutant.fuzzer}: {mutant.breaks}')
-    else:
-        tap.line(True, f'mutant {mutant.name}: {mutant.fuzzer} found it after '
-                 f'{outcome.inputs()} inputs, {outcome.seconds:.1f} s '
-                 f'({outcome.finding()})')
+        return
+    found = outcome.finding()
+    good = re.search(mutant.expects, found) is not None
+    if not good:
+        print('\n'.join(outcome.text.splitlines()[-TAIL_LINES:]))
+    tap.line(good, f'mutant {mutant.name}: {mutant.fuzzer} found '
+             f'{"it" if good else "something else"} after {outcome.inputs()} '
+             f'inputs, {outcome.seconds:.1f} s ({found})')
 
 
 def wanted(rows, options):

@@ -2,13 +2,21 @@
 /* What was wrong with the door, and what it costs whom. */
 #include "tests/unit/mpsc_fixture.h"
 
+#include <linux/sched.h>
+#include <signal.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 
 #include "base/clock.h"
 #include "mpsc/attach.h"
+#include "mpsc/connect.h"
 #include "mpsc/seat.h"
+
+#ifndef SO_PEERPIDFD /* Linux 6.5 */
+#define SO_PEERPIDFD 77
+#endif
 
 /* listeners --------------------------------------------------------------- */
 
@@ -124,12 +132,151 @@ static void user_that_we_are_for_a_moment_is_isolated(void **state)
 	assert_int_equal(check_in_child(serve_as, always), 1);
 }
 
+/* pids -------------------------------------------------------------------- */
+
+/* A process that may share our descriptors, or have this pid. */
+static pid_t start(uint64_t flags, pid_t wanted)
+{
+	struct {
+		uint64_t flags, pidfd, child_tid, parent_tid, exit_signal,
+			stack, stack_size, tls, set_tid, set_tid_size, cgroup;
+	} arguments = {
+		.flags = flags,
+		.exit_signal = SIGCHLD,
+		.set_tid = wanted != 0 ? (uint64_t)(uintptr_t)&wanted : 0,
+		.set_tid_size = wanted != 0,
+	};
+
+	return (pid_t)syscall(SYS_clone3, &arguments, sizeof(arguments));
+}
+
+/* Who connected has died, and its pid is a stranger's before the server comes to
+ * look: what becomes of the stranger is nothing to it. */
+static void pid_that_was_used_again_is_not_watched(void **state)
+{
+	struct peal_consumer_options options = consumer_options();
+	struct peal_consumer *consumer;
+	struct peal__fork_fd socket;
+	bool had_gone;
+	pid_t pid, stranger;
+	int status, fd;
+
+	(void)state;
+	options.wait_mode = PEAL_WAIT_FD;
+	consumer = open_with(&options);
+	pid = start(CLONE_FILES, 0);
+	if (pid < 0) {
+		peal_consumer_close(consumer);
+		CHECK_SKIP("there is no clone3 here");
+	}
+	if (pid == 0)
+		_exit(peal__connect("words", PEAL_FOREVER, NULL, &socket) == 0
+		              ? socket.fd
+		              : 0);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	fd = WEXITSTATUS(status); /* it is in the table of us both */
+	assert_true(WIFEXITED(status) && fd > 2);
+	stranger = start(0, pid);
+	if (stranger == 0)
+		for (;;)
+			pause();
+	if (stranger > 0) {
+		assert_int_equal(stranger, pid);
+		for (int i = 0; i < 3; i++)
+			peal_consumer_dispatch(consumer);
+		had_gone = peal__has_hung_up(fd);
+		kill(stranger, SIGKILL);
+		assert_int_equal(waitpid(stranger, NULL, 0), stranger);
+		for (int i = 0; i < 3; i++)
+			peal_consumer_dispatch(consumer);
+		assert_int_equal(peal__has_hung_up(fd), had_gone);
+	}
+	close(fd);
+	peal_consumer_close(consumer);
+	if (stranger < 0)
+		CHECK_SKIP("a pid cannot be chosen here");
+}
+
+/* A server in a namespace of pids, where who is outside has none. */
+static int serve_until_one_dies(void)
+{
+	struct peal_consumer_options options = consumer_options();
+	struct peal_consumer_stats stats = {0};
+	struct peal_consumer *consumer;
+	uint64_t end_ns = now_ns() + 10 * SECOND;
+
+	options.wait_mode = PEAL_WAIT_FD;
+	if (getpid() != 1 || peal_consumer_open(&options, &consumer) != 0)
+		return 1;
+	while (stats.died_count == 0 && now_ns() < end_ns) {
+		peal_consumer_dispatch(consumer);
+		if (peal_consumer_stats(consumer, &stats) != 0)
+			return 2;
+		sleep_ns(MS);
+	}
+	if (peal_consumer_close(consumer) != 0)
+		return 3;
+	return stats.died_count == 1 ? 0 : 4;
+}
+
+static bool kernel_has_peer_pidfds(void)
+{
+	int pair[2], fd = -1;
+	socklen_t bytes = sizeof(fd);
+	bool has;
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair) != 0)
+		return false;
+	has = getsockopt(pair[0], SOL_SOCKET, SO_PEERPIDFD, &fd, &bytes) == 0;
+	close(pair[0]);
+	close(pair[1]);
+	if (has)
+		close(fd);
+	return has;
+}
+
+/* Its socket stays open: nothing but its death tells that it has died. */
+static void peer_whose_pid_means_nothing_here_is_watched(void **state)
+{
+	static const struct peal__wish wish = {"words", PEAL__ROLE_PRODUCER,
+	                                       PEAL_RING_MIN_BYTES, 0, 0};
+	struct peal__connection connection;
+	pid_t server, client;
+	int status, fd;
+
+	(void)state;
+	if (!kernel_has_peer_pidfds())
+		CHECK_SKIP("the kernel is older than SO_PEERPIDFD");
+	server = start(CLONE_NEWPID, 0);
+	if (server == 0)
+		_exit(serve_until_one_dies());
+	if (server < 0)
+		CHECK_SKIP("no pid namespaces here");
+	client = start(CLONE_FILES, 0);
+	if (client == 0) {
+		do
+			status = peal__attach(&wish,
+			                      peal__deadline_after(PATIENCE_NS),
+			                      NULL, &connection);
+		while (status == -ECONNREFUSED || status == -ENOENT);
+		_exit(status == 0 ? connection.socket.fd : 0);
+	}
+	assert_int_equal(waitpid(client, &status, 0), client);
+	fd = WEXITSTATUS(status);
+	assert_true(WIFEXITED(status) && fd > 2);
+	assert_int_equal(waitpid(server, &status, 0), server);
+	close(fd);
+	assert_int_equal(status, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(what_the_server_cannot_make_is_told_as_the_servers),
 		TEST(user_that_we_are_for_a_moment_is_isolated),
 		TEST(listener_that_fails_is_left_alone_for_a_while),
+		TEST(pid_that_was_used_again_is_not_watched),
+		TEST(peer_whose_pid_means_nothing_here_is_watched),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL) != 0;
