@@ -36,7 +36,15 @@
 #define STEPS_ALONE 24
 /* Pools grow to what was ever in flight at a time, and what is queued for those
  * who are stopped leaves holes. */
-#define RSS_SLACK_BYTES (UINT64_C(4) << 20)
+#define RSS_SLACK_BYTES (UINT64_C(2) << 20)
+#define WARM_UP_MAX_NS (120 * SCENE_S)
+
+/* Two of them are stopped but never killed, to see whether they grow. */
+#define ELDERS 2
+#define ELDER_SLACK_BYTES (UINT64_C(1) << 19)
+static const uint32_t elders[ELDERS] = {0, PRODUCER_PLACES};
+static struct scene_held elder_held[ELDERS];
+static uint64_t elder_progress[ELDERS]; /* before they were born */
 
 static struct {
 	pid_t pid;
@@ -136,7 +144,7 @@ static void disturb_somebody(void)
 	uint64_t dice = scene_random(&chance);
 	uint32_t place = (uint32_t)(dice >> 8) % PEOPLE;
 
-	if (dice % 4 == 0) {
+	if (dice % 4 == 0 && place != elders[0] && place != elders[1]) {
 		kill(people[place].pid, SIGKILL);
 		assert_int_equal(scene_wait(people[place].pid, STILL_NS),
 		                 CHECK_KILLED_BY + SIGKILL);
@@ -230,6 +238,46 @@ static void tell_progress(uint64_t start_ns)
 	fflush(NULL);
 }
 
+/* Whoever has got ahead so far has come to the end of its attach. */
+static bool have_elders_begun(void)
+{
+	for (int i = 0; i < ELDERS; i++)
+		if (scene_get(&board->progress[elders[i]]) <
+		    elder_progress[i] + 100)
+			return false;
+	return true;
+}
+
+static void remember_elders(void)
+{
+	for (int i = 0; i < ELDERS; i++)
+		elder_held[i] = scene_held_by(people[elders[i]].pid);
+}
+
+static void look_at_elders(void)
+{
+	for (int i = 0; i < ELDERS; i++) {
+		const struct scene_held *before = &elder_held[i];
+		struct scene_held after = scene_held_by(people[elders[i]].pid);
+
+		if (tells_progress)
+			print_message(
+				"load: a %s: descriptors %u -> %u, "
+				"mappings %u -> %u, resident %llu -> "
+				"%llu KiB\n",
+				i == 0 ? "producer" : "client", before->fds,
+				after.fds, before->maps, after.maps,
+				(unsigned long long)before->rss_bytes >> 10,
+				(unsigned long long)after.rss_bytes >> 10);
+		assert_int_equal(after.fds, before->fds);
+		assert_int_equal(after.threads, before->threads);
+		if (SCENE_IS_SANITIZED)
+			continue;
+		assert_true(after.rss_bytes <
+		            before->rss_bytes + ELDER_SLACK_BYTES);
+	}
+}
+
 /* On a busy machine it may take longer than that. */
 static bool has_some_of_each(void)
 {
@@ -248,9 +296,11 @@ static bool is_enough(uint64_t took_ns, uint64_t ns)
 static void load_for(uint64_t ns)
 {
 	uint64_t start_ns = scene_now_ns(), told_ns = start_ns;
-	bool has_one = false;
+	bool has_one = false, has_elders = false;
 	uint64_t step = 0;
 
+	for (int i = 0; i < ELDERS; i++)
+		elder_progress[i] = scene_get(&board->progress[elders[i]]);
 	for (uint32_t place = 0; place < PEOPLE; place++)
 		give_birth(place);
 	while (!is_enough(scene_now_ns() - start_ns, ns)) {
@@ -260,6 +310,11 @@ static void load_for(uint64_t ns)
 		if (wants_one != has_one)
 			use_processors(wants_one);
 		has_one = wants_one;
+		if (!has_elders && scene_now_ns() - start_ns > ns / 4 &&
+		    have_elders_begun()) {
+			remember_elders();
+			has_elders = true;
+		}
 		disturb_somebody();
 		let_go_on(false);
 		look_for_the_lost();
@@ -271,6 +326,8 @@ static void load_for(uint64_t ns)
 			told_ns = scene_now_ns();
 		}
 	}
+	if (has_elders && board->fault[0] == '\0')
+		look_at_elders();
 	let_go_on(true);
 	use_processors(false);
 }
@@ -474,7 +531,8 @@ static void choose_duration(int argc, char **argv)
 	}
 	/* The server is as large as it gets when this is over. */
 	if (duration_ns > 10 * SCENE_S) {
-		warm_up_ns = duration_ns / 4;
+		warm_up_ns = duration_ns / 4 < WARM_UP_MAX_NS ? duration_ns / 4
+		                                              : WARM_UP_MAX_NS;
 		duration_ns -= warm_up_ns;
 	}
 }
