@@ -200,7 +200,7 @@ int peal__exchange(int fd, union peal__packet *packet, size_t bytes,
                    uint64_t deadline_ns, int *fds, size_t *fd_count,
                    struct peal_failure *failure)
 {
-	int got = peal__pass_send(fd, packet, bytes, NULL, 0);
+	int got = bytes > 0 ? peal__pass_send(fd, packet, bytes, NULL, 0) : 0;
 	int type;
 
 	/* A server that turned us away may have closed before we spoke; its

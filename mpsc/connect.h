@@ -32,10 +32,11 @@ int peal__connect(const char *name, uint64_t deadline_ns,
                   struct peal__fork_fd *ret_socket);
 
 /*
- * Send a sealed packet of @bytes and wait for the answer, which replaces it;
- * up to *@fd_count descriptors come into @fds (see peal__pass_receive()).
- * Wake bytes in between are passed over. Returns the answer's type; an ERROR
- * is returned as its code, with its sentence.
+ * Send a sealed packet of @bytes, unless that is 0 because it has been sent, and
+ * wait for the answer, which replaces it; up to *@fd_count descriptors come
+ * into @fds (see peal__pass_receive()). Wake bytes in between are passed over.
+ * Returns the answer's type; an ERROR is returned as its code, with its
+ * sentence.
  */
 int peal__exchange(int fd, union peal__packet *packet, size_t bytes,
                    uint64_t deadline_ns, int *fds, size_t *fd_count,

@@ -17,6 +17,7 @@
 #include "mpsc/observer_proc.h"
 #include "mpsc/observer_view.h"
 #include "mpsc/wire.h"
+#include "shm/pass.h"
 
 /* What the way through /proc may take after the time to answer is over. */
 #define PROC_NS (100 * PEAL__NS_PER_MS)
@@ -290,9 +291,15 @@ static int refresh(struct peal_observer *observer, uint64_t deadline_ns)
 		error = come_back(observer, deadline_ns);
 		if (error < 0)
 			return error;
+		observer->answers = true;
 	}
-	type = peal__exchange(observer->line->socket.fd, &packet,
-	                      peal__wire_seal(&packet, PEAL__WIRE_STATUS),
+	error = peal__pass_send(observer->line->socket.fd, &packet,
+	                        peal__wire_seal(&packet, PEAL__WIRE_STATUS),
+	                        NULL, 0);
+	/* A question that did not go out is owed no answer. */
+	if (error < 0 && error != -ECONNRESET)
+		return error;
+	type = peal__exchange(observer->line->socket.fd, &packet, 0,
 	                      deadline_ns, NULL, NULL, NULL);
 	observer->answers = type == PEAL__WIRE_STATUS;
 	if (type < 0)

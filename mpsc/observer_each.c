@@ -51,8 +51,10 @@ static int consider(struct list *list, int directory_fd, unsigned int index,
 	 * is refused here, and so is a directory that somebody else made. */
 	if (peal__name_for_client(name, index, item.path, NULL) < 0)
 		return 0;
-	if (fstatat(directory_fd, name, &status, AT_SYMLINK_NOFOLLOW) != 0 ||
-	    !S_ISSOCK(status.st_mode))
+	/* A list without it would say that there is no such server. */
+	if (fstatat(directory_fd, name, &status, AT_SYMLINK_NOFOLLOW) != 0)
+		return errno == ENOMEM ? -ENOMEM : 0;
+	if (!S_ISSOCK(status.st_mode))
 		return 0;
 	strcpy(item.name, name);
 	item.device = status.st_dev;

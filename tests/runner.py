@@ -19,7 +19,7 @@ from pathlib import Path
 import harness
 from variants import (
     ALONE_SUITES, AT_ONCE, FULL_ENVIRONMENT, FULL_PATIENCE, SANITIZER_ENVIRONMENT,
-    SANITIZER_PATIENCE, VARIANTS, options_of)
+    SANITIZER_PATIENCE, SLOW_SUITES, VARIANTS, options_of)
 
 SOURCE = Path(__file__).resolve().parent.parent
 COULD_NOT_EXIT_CODE = 2
@@ -200,6 +200,8 @@ class Run:
         """The tests of this variant that are asked for."""
         is_long = self.options.long
         suites = variant.suites_of(is_long)
+        if self.options.quick and not self.options.only:
+            suites = suites - SLOW_SUITES
         return [test for test in tests if test.suites & suites
                 and (not variant.programs or test.name in variant.programs)
                 and (is_long or not variant.few or test.name in variant.few

@@ -256,6 +256,37 @@ def symbols_that_differ_from_the_headers_are_found():
         assert len(found) == 1 and 'does not have it' in found[0][2], found
 
 
+FAULTS = {
+    'tests/fault/fault.c': SPDX + 'WRAP(int, bind, (int fd), (fd), -1, ENOMEM)\n'
+                                  'int __wrap_close(int fd);\n',
+    'tests/fault/unwrapped.toml': '[[unwrapped]]\ncalls = ["strlen"]\n'
+                                  'why = "it cannot fail"\n',
+    'tests/meson.build': "foreach name : ['bind',\n    'close']\nendforeach\n",
+}
+
+
+@test
+def call_that_is_never_made_to_fail_is_found():
+    code = ('unsigned long strlen(const char *); int bind(int); int dup(int);'
+            'int peal_one(void) { return bind((int)strlen(__FILE__ %s)); }')
+    with tempfile.TemporaryDirectory(prefix='peal-tidy.') as directory:
+        library = small_library(directory, code % '+ bind(2)')
+        known = {'__cxa_finalize', '__gmon_start__'}
+        row = FAULTS['tests/fault/unwrapped.toml'].replace(
+            '"strlen"', ', '.join(f'"{name}"' for name in sorted(
+                tidy.names_in_symbols('--undefined-only', library) - {'bind'}
+                | known)))
+        fine = {**FAULTS, 'tests/fault/unwrapped.toml': row}
+        assert not problems(tidy.check_wrapped, fine, library)
+        library = small_library(directory, code % '+ dup(2)')
+        found = problems(tidy.check_wrapped, fine, library)
+        assert len(found) == 1 and 'calls dup()' in found[0][2], found
+        unlinked = {**fine, 'tests/meson.build': "foreach name : ['bind']\n"}
+        found = problems(tidy.check_wrapped, unlinked,
+                         small_library(directory, code % ''))
+        assert len(found) == 1 and 'wrap close' in found[0][2], found
+
+
 @test
 def function_without_a_man_page_is_found():
     fails(tidy.check_manual_names, 'include/peal/shm.h',

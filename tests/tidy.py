@@ -388,6 +388,36 @@ def check_symbols(tree):
                'does not have it')
 
 
+def names_in_symbols(kind, library):
+    """What nm finds in the table of a shared library, without versions."""
+    text = subprocess.run(['nm', '-D', kind, library], check=True, text=True,
+                          stdout=subprocess.PIPE).stdout
+    return {line.split()[-1].split('@')[0] for line in text.splitlines()}
+
+
+def check_wrapped(tree):
+    """Each call of the library can be made to fail, or a reason says why not."""
+    if tree.library is None:
+        raise Skip('no --library was given')
+    source, listed = 'tests/fault/fault.c', 'tests/fault/unwrapped.toml'
+    written = set(re.findall(r'\b__wrap_(?!##)(\w+)', tree.text(source))) | set(
+        re.findall(r'^WRAP(?:_ALLOCATOR)?\((?:[\w *]+,\s*)?(\w+),\s*\(',
+                   tree.text(source), re.M))
+    linked = set(re.findall(r"'(\w+)'", re.search(
+        r'foreach name : \[(.*?)\]\n', tree.text('tests/meson.build'),
+        re.S)[1]))
+    excused = {name for row in tomllib.loads(tree.text(listed))['unwrapped']
+               if row['why'] for name in row['calls']}
+    called = names_in_symbols('--undefined-only', tree.library)
+    for name in sorted(written - linked):
+        yield 'tests/meson.build', 1, f'wrap {name}, as {source} does'
+    for name in sorted(excused & linked):
+        yield listed, 1, f'{name} has a wrapper'
+    for name in sorted(called - linked - excused):
+        yield (source, 1, f'the library calls {name}(): let it fail here, or '
+               f'say in {listed} why it cannot')
+
+
 def check_manual_names(tree):
     """Every public function is in a man page."""
     pages = [path for path in tree.paths if path.startswith('docs/man/')]
@@ -597,7 +627,8 @@ def check_places(tree):
 CHECKS = (
     check_layers, check_strangers, check_owners, check_allocation, check_relaxed,
     check_labels,
-    check_implicit_order, check_label_pairs, check_symbols, check_manual_names,
+    check_implicit_order, check_label_pairs, check_symbols, check_wrapped,
+    check_manual_names,
     check_manual_pages, check_header_contracts, check_licence, check_lengths,
     check_tests_listed, check_reliability, check_format, check_manners, check_places,
 )

@@ -48,6 +48,8 @@ VALGRIND_PATIENCE = 10.0
 # all processors, or go step by step while others wait; the rest mostly waits.
 ALONE_SUITES = frozenset({'stress', 'alone', 'load', 'steps'})
 AT_ONCE = 3
+# What --quick leaves out, unless it is asked for.
+SLOW_SUITES = frozenset({'model'})
 
 
 @dataclass(frozen=True)
@@ -79,8 +81,8 @@ class Variant:
 
 VARIANTS = (
     Variant('gcc', 'gcc, as released, warnings are errors', 'gcc', STRICT,
-            frozenset({'tidy', 'headers', 'unit', 'tool', 'fuzz'}),
-            long=frozenset({'model'}), whole=True),
+            frozenset({'tidy', 'headers', 'unit', 'tool', 'fuzz', 'model'}),
+            whole=True),
     Variant('clang', 'clang, as released, warnings are errors', 'clang', STRICT,
             frozenset({'headers'}), long=frozenset({'unit'}), whole=True),
     Variant('hooks', 'gcc with hooks, without the bounded sleep', 'gcc',

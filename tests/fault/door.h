@@ -23,6 +23,7 @@ static struct {
 	pthread_t thread;
 	uint32_t stop;
 	uint32_t taken_count;
+	uint32_t memory_flags; /* of a consumer */
 } server;
 
 static struct peal_producer *producer;
@@ -68,6 +69,7 @@ static inline void start_consumer(uint32_t wait_mode)
 	options.wait_mode = wait_mode;
 	options.producer_max = SLOTS;
 	options.ring_default_bytes = RING_BYTES;
+	options.memory_flags = server.memory_flags;
 	server.stop = 0;
 	assert_int_equal(peal_consumer_open(&options, &server.consumer), 0);
 	assert_int_equal(pthread_create(&server.thread, NULL, consume, NULL),

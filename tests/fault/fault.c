@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 #include "tests/fault/fault.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/futex.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdlib.h>
@@ -14,6 +16,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
 #include <time.h>
@@ -38,7 +41,7 @@ static struct {
 	struct fault_aim aims[FAULT_AIM_MAX];
 } plan;
 
-bool fault_is_full;
+bool fault_is_full, fault_has_no_peerpidfd;
 static int64_t live_allocations, mapped_bytes;
 
 #define LOAD(word) __atomic_load_n(&(word), __ATOMIC_SEQ_CST)
@@ -249,6 +252,10 @@ WRAP(int, madvise, (void *address, size_t bytes, int advice),
      (address, bytes, advice), -1, ENOMEM)
 WRAP(int, mlock, (const void *address, size_t bytes), (address, bytes), -1,
      ENOMEM, EAGAIN, EPERM)
+WRAP(long, mbind,
+     (void *address, unsigned long bytes, int mode, const unsigned long *nodes,
+      unsigned long node_max, unsigned int flags),
+     (address, bytes, mode, nodes, node_max, flags), -1, ENOMEM, EPERM, EIO)
 
 /* files -------------------------------------------------------------------- */
 
@@ -319,6 +326,28 @@ ssize_t __wrap_read(int fd, void *data, size_t bytes)
 	return __real_read(fd, data, bytes);
 }
 
+WRAP(int, openat64, (int directory_fd, const char *path, int flags),
+     (directory_fd, path, flags), -1, EMFILE, ENOMEM, EACCES)
+WRAP(ssize_t, pread64, (int fd, void *data, size_t bytes, off_t offset),
+     (fd, data, bytes, offset), -1, ENOMEM, EIO)
+WRAP(ssize_t, readlinkat,
+     (int directory_fd, const char *path, char *link, size_t bytes),
+     (directory_fd, path, link, bytes), -1, ENOMEM, EACCES)
+WRAP(int, fstatat64,
+     (int directory_fd, const char *path, struct stat *status, int flags),
+     (directory_fd, path, status, flags), -1, ENOMEM)
+WRAP(int, statx,
+     (int directory_fd, const char *path, int flags, unsigned int mask,
+      struct statx *status),
+     (directory_fd, path, flags, mask, status), -1, ENOMEM, ENOSYS)
+WRAP(int, fstatfs64, (int fd, struct statfs *status), (fd, status), -1, ENOMEM,
+     ENOSYS)
+WRAP(int, statfs64, (const char *path, struct statfs *status), (path, status),
+     -1, ENOMEM, ENOSYS)
+WRAP(DIR *, opendir, (const char *path), (path), NULL, EMFILE, ENOMEM, ENFILE)
+
+/* Not ENOMEM, or in the last pass nobody could clean up. */
+WRAP(int, unlink, (const char *path), (path), -1, EIO, EROFS)
 WRAP(int, mkdir, (const char *path, mode_t mode), (path, mode), -1, ENOMEM,
      ENOSPC)
 WRAP(int, chmod, (const char *path, mode_t mode), (path, mode), -1, ENOMEM)
@@ -334,6 +363,17 @@ int __wrap_close(int fd)
 
 	return fault_is_full && result == 0 && STRIKES("close", EINTR) ? -1
 	                                                               : result;
+}
+
+/* Likewise: whoever rings has rung, or it would be the lost wake that others look
+ * for. */
+ssize_t __real_write(int fd, const void *data, size_t bytes);
+ssize_t __wrap_write(int fd, const void *data, size_t bytes);
+ssize_t __wrap_write(int fd, const void *data, size_t bytes)
+{
+	ssize_t result = __real_write(fd, data, bytes);
+
+	return STRIKES("write", EAGAIN) ? -1 : result;
 }
 
 /* sockets ------------------------------------------------------------------ */
@@ -358,6 +398,16 @@ WRAP(int, setsockopt,
      (int fd, int level, int name, const void *value, socklen_t bytes),
      (fd, level, name, value, bytes), -1, ENOPROTOOPT)
 
+/* Whom we hang up on may have done so before us. */
+int __real_shutdown(int fd, int how);
+int __wrap_shutdown(int fd, int how);
+int __wrap_shutdown(int fd, int how)
+{
+	int result = __real_shutdown(fd, how);
+
+	return STRIKES("shutdown", ENOTCONN) ? -1 : result;
+}
+
 int __real_getsockopt(int fd, int level, int name, void *value,
                       socklen_t *bytes);
 int __wrap_getsockopt(int fd, int level, int name, void *value,
@@ -365,6 +415,10 @@ int __wrap_getsockopt(int fd, int level, int name, void *value,
 int __wrap_getsockopt(int fd, int level, int name, void *value,
                       socklen_t *bytes)
 {
+	if (name == SO_PEERPIDFD && fault_has_no_peerpidfd) {
+		errno = ENOPROTOOPT;
+		return -1;
+	}
 	if (name == SO_PEERPIDFD ? STRIKES("getsockopt(SO_PEERPIDFD)", EMFILE,
 	                                   ENOPROTOOPT, ESRCH, ENOMEM)
 	                         : STRIKES("getsockopt", ENOMEM))
@@ -386,6 +440,10 @@ WRAP(int, poll, (struct pollfd * fds, nfds_t fd_count, int timeout_ms),
      (fds, fd_count, timeout_ms), -1, EINTR, ENOMEM)
 WRAP(int, nanosleep, (const struct timespec *time, struct timespec *left),
      (time, left), -1, EINTR)
+WRAP(int, sched_getaffinity, (pid_t pid, size_t bytes, cpu_set_t *cpus),
+     (pid, bytes, cpus), -1, EINVAL, ENOMEM)
+WRAP(int, sched_setaffinity, (pid_t pid, size_t bytes, const cpu_set_t *cpus),
+     (pid, bytes, cpus), -1, EINVAL, ENOMEM)
 WRAP(ssize_t, getrandom, (void *data, size_t bytes, unsigned int flags),
      (data, bytes, flags), -1, EAGAIN, ENOSYS)
 

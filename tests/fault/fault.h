@@ -43,6 +43,9 @@ struct fault {
 /* Also what is called so often, or matters so little, that it takes long. */
 extern bool fault_is_full;
 
+/* As before Linux 6.5: whoever wants a pidfd has to open one. */
+extern bool fault_has_no_peerpidfd;
+
 /* The @number-th call, from 1, fails as this pass has it. */
 void fault_arm(enum fault_whose whose, uint32_t number, int pass);
 struct fault fault_disarm(void);

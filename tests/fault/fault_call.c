@@ -415,28 +415,33 @@ static const struct walk_exception ended[] = {
 
 static const struct operation operations[] = {
 	{"talk", FAULT_MINE, false, false, ended, prepare_talk, run_talk,
-         end_talk},
+         end_talk, NULL},
 	{"talk_with_workers", FAULT_OTHERS, false, false, ended, prepare_talk,
-         run_talk, end_talk},
-	{"call", FAULT_MINE, false, false, NULL, NULL, run_calls, call_again},
+         run_talk, end_talk, NULL},
+	{"call", FAULT_MINE, false, false, NULL, NULL, run_calls, call_again,
+         NULL},
 	{"call_and_its_server", FAULT_OTHERS, false, false, ended, NULL,
-         run_calls, call_again},
+         run_calls, call_again, NULL},
 	{"send_for_room", FAULT_MINE, false, false, NULL, NULL, run_sends,
-         see_them_taken},
+         see_them_taken, NULL},
 	{"send_and_its_consumer", FAULT_OTHERS, false, false, ended, NULL,
-         run_sends, see_them_taken},
+         run_sends, see_them_taken, NULL},
 };
 
 struct way {
 	int operation;
 	uint32_t worker_count, mode;
+	const char *strikes; /* has to fail at least once */
 };
 
 static void walk_way(void **state)
 {
 	const struct way *way = *state;
-	const void *walked = &operations[way->operation];
+	static struct operation own;
+	const void *walked = &own;
 
+	own = operations[way->operation];
+	own.strikes = way->strikes;
 	wait_mode = way->mode;
 	worker_count = way->worker_count;
 	if (way->operation >= 4)
@@ -448,30 +453,38 @@ static void walk_way(void **state)
 
 #define FUTEX PEAL_WAIT_FUTEX
 #define FD PEAL_WAIT_FD
-#define WAY(name, index, workers, mode, teardown)             \
+#define WAY(name, index, workers, mode, teardown, strikes)    \
 	{                                                     \
 		name, walk_way, NULL, teardown, &(struct way) \
 		{                                             \
-			index, workers, mode                  \
+			index, workers, mode, strikes         \
 		}                                             \
 	}
 
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		WAY("talk", 0, 0, FUTEX, NULL),
-		WAY("talk_dispatched", 0, 2, FUTEX, NULL),
-		WAY("talk_with_workers", 1, 2, FUTEX, NULL),
-		WAY("call", 2, 0, FUTEX, stop_sleepers),
-		WAY("call_in_fd_mode", 2, 0, FD, stop_sleepers),
-		WAY("call_and_its_server", 3, 0, FUTEX, stop_sleepers),
-		WAY("call_and_its_server_in_fd_mode", 3, 0, FD, stop_sleepers),
-		WAY("call_and_its_workers", 3, 2, FUTEX, stop_sleepers),
-		WAY("send_for_room", 4, 0, FUTEX, stop_producing),
-		WAY("send_for_room_in_fd_mode", 4, 0, FD, stop_producing),
-		WAY("send_and_its_consumer", 5, 0, FUTEX, stop_producing),
+		WAY("talk", 0, 0, FUTEX, NULL, "malloc calloc all(ENOMEM)"),
+		WAY("talk_dispatched", 0, 2, FUTEX, NULL,
+	            "malloc calloc all(ENOMEM)"),
+		WAY("talk_with_workers", 1, 2, FUTEX, NULL,
+	            "malloc all(ENOMEM)"),
+		WAY("call", 2, 0, FUTEX, stop_sleepers, "futex(wake)"),
+		WAY("call_in_fd_mode", 2, 0, FD, stop_sleepers, "poll send"),
+		WAY("call_and_its_server", 3, 0, FUTEX, stop_sleepers,
+	            "futex(wait) futex(wake)"),
+		WAY("call_and_its_server_in_fd_mode", 3, 0, FD, stop_sleepers,
+	            "epoll_wait send recvmsg"),
+		WAY("call_and_its_workers", 3, 2, FUTEX, stop_sleepers,
+	            "futex(wait) futex(wake)"),
+		WAY("send_for_room", 4, 0, FUTEX, stop_producing,
+	            "futex(wait) futex(wake)"),
+		WAY("send_for_room_in_fd_mode", 4, 0, FD, stop_producing,
+	            "poll send"),
+		WAY("send_and_its_consumer", 5, 0, FUTEX, stop_producing,
+	            "futex(wait) futex(wake)"),
 		WAY("send_and_its_consumer_in_fd_mode", 5, 0, FD,
-	            stop_producing),
+	            stop_producing, "epoll_wait send recvmsg"),
 	};
 
 	fault_is_full = scene_is_full(argc, argv);

@@ -104,37 +104,48 @@ static const struct walk_exception disbelieved[] = {
 
 static const struct operation operations[] = {
 	{"producer_attach", FAULT_MINE, true, false, disbelieved, NULL, attach,
-         send_and_detach},
+         send_and_detach, NULL},
 	{"client_connect", FAULT_MINE, true, false, disbelieved, NULL,
-         connect_client, call_and_close},
+         connect_client, call_and_close, NULL},
 	{"client_connect_again", FAULT_MINE, false, false, disbelieved,
-         prepare_lost, run_reconnect, call_until_it_works},
+         prepare_lost, run_reconnect, call_until_it_works, NULL},
 	{"admission_of_a_producer", FAULT_OTHERS, true, false, turned_away,
-         NULL, attach, send_and_detach},
+         NULL, attach, send_and_detach, NULL},
 	{"admission_of_a_client", FAULT_OTHERS, true, false, turned_away, NULL,
-         connect_client, call_and_close},
+         connect_client, call_and_close, NULL},
 	{"producer_detach", FAULT_MINE, false, true, NULL, prepare_attached,
-         detach, NULL},
+         detach, NULL, NULL},
 	{"client_close", FAULT_MINE, false, true, NULL, prepare_connected,
-         close_client, NULL},
+         close_client, NULL, NULL},
 	{"farewell_of_a_producer", FAULT_OTHERS, false, true, NULL,
-         prepare_attached, see_producer_off, NULL},
+         prepare_attached, see_producer_off, NULL, NULL},
 	{"farewell_of_a_client", FAULT_OTHERS, false, true, NULL,
-         prepare_connected, see_client_off, NULL},
+         prepare_connected, see_client_off, NULL, NULL},
 };
+
+/* How the server is, and whether the kernel is an old one. */
+#define OLD_KERNEL 1
+#define LOCKED 2
 
 struct way {
 	int operation;
 	uint32_t server_mode, mode;
+	const char *strikes;
+	uint32_t flags;
 };
 
 static void walk_way(void **state)
 {
 	const struct way *way = *state;
 	const struct operation *operation = &operations[way->operation];
-	const void *walked = operation;
+	static struct operation own;
+	const void *walked = &own;
 
+	own = operations[way->operation];
+	own.strikes = way->strikes;
 	wait_mode = way->mode;
+	fault_has_no_peerpidfd = (way->flags & OLD_KERNEL) != 0;
+	server.memory_flags = way->flags & LOCKED ? PEAL_MEMORY_LOCK : 0;
 	if (strstr(operation->name, "client") != NULL)
 		assert_int_equal(start_reactor(way->server_mode), 0);
 	else
@@ -144,31 +155,54 @@ static void walk_way(void **state)
 
 #define FUTEX PEAL_WAIT_FUTEX
 #define FD PEAL_WAIT_FD
-#define WAY(name, index, server_mode, mode)                   \
+#define WAY(name, index, server_mode, mode, ...)              \
 	{                                                     \
 		name, walk_way, NULL, stop_all, &(struct way) \
 		{                                             \
-			index, server_mode, mode              \
+			index, server_mode, mode, __VA_ARGS__ \
 		}                                             \
 	}
+
+/* What has to fail at least once. */
+#define REACH \
+	"socket lstat64 stat connect getrandom sendmsg recvmsg getsockopt "
+#define COME REACH "fstat64 fstatfs64 mmap madvise all(ENOMEM) all(EMFILE) "
+#define ADMIT                                                           \
+	"accept4 getsockopt epoll_ctl recvmsg memfd_create "            \
+	"ftruncate64 fallocate64 fcntl(F_ADD_SEALS) fstat64 fstatfs64 " \
+	"mmap madvise getrandom sendmsg all(ENOMEM) all(EMFILE) "
 
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		WAY("producer_attach", 0, FUTEX, FUTEX),
-		WAY("producer_attach_in_fd_mode", 0, FUTEX, FD),
-		WAY("client_connect", 1, FUTEX, FUTEX),
-		WAY("client_connect_in_fd_mode", 1, FUTEX, FD),
-		WAY("client_connect_again", 2, FUTEX, FUTEX),
-		WAY("client_connect_again_in_fd_mode", 2, FUTEX, FD),
-		WAY("admission_of_a_producer", 3, FUTEX, FUTEX),
-		WAY("admission_of_a_producer_in_fd_mode", 3, FD, FUTEX),
-		WAY("admission_of_a_client", 4, FUTEX, FUTEX),
-		WAY("admission_of_a_client_in_fd_mode", 4, FD, FD),
-		WAY("producer_detach", 5, FUTEX, FUTEX),
-		WAY("client_close_in_fd_mode", 6, FUTEX, FD),
-		WAY("farewell_of_a_producer", 7, FUTEX, FUTEX),
-		WAY("farewell_of_a_client_in_fd_mode", 8, FD, FD),
+		WAY("producer_attach", 0, FUTEX, FUTEX, COME "calloc strdup",
+	            0),
+		WAY("producer_attach_in_fd_mode", 0, FUTEX, FD,
+	            COME "calloc strdup", 0),
+		WAY("client_connect", 1, FUTEX, FUTEX, COME "calloc strdup", 0),
+		WAY("client_connect_in_fd_mode", 1, FUTEX, FD,
+	            COME "calloc strdup eventfd epoll_create1 epoll_ctl", 0),
+		WAY("client_connect_again", 2, FUTEX, FUTEX, COME, 0),
+		WAY("client_connect_again_in_fd_mode", 2, FUTEX, FD,
+	            COME "epoll_ctl", 0),
+		WAY("admission_of_a_producer", 3, FUTEX, FUTEX,
+	            ADMIT "getsockopt(SO_PEERPIDFD)", 0),
+		WAY("admission_of_a_producer_in_fd_mode", 3, FD, FUTEX,
+	            ADMIT "getsockopt(SO_PEERPIDFD)", 0),
+		WAY("admission_of_a_client", 4, FUTEX, FUTEX,
+	            ADMIT "getsockopt(SO_PEERPIDFD)", 0),
+		WAY("admission_of_a_client_in_fd_mode", 4, FD, FD,
+	            ADMIT "getsockopt(SO_PEERPIDFD)", 0),
+		WAY("admission_on_an_old_kernel", 3, FUTEX, FUTEX,
+	            ADMIT "pidfd_open", OLD_KERNEL),
+		WAY("admission_with_locked_memory", 3, FUTEX, FUTEX,
+	            ADMIT "mlock", LOCKED),
+		WAY("producer_detach", 5, FUTEX, FUTEX, "sendmsg", 0),
+		WAY("client_close_in_fd_mode", 6, FUTEX, FD, "sendmsg", 0),
+		WAY("farewell_of_a_producer", 7, FUTEX, FUTEX,
+	            "recvmsg epoll_wait write", 0),
+		WAY("farewell_of_a_client_in_fd_mode", 8, FD, FD,
+	            "recvmsg epoll_wait", 0),
 	};
 
 	fault_is_full = scene_is_full(argc, argv);

@@ -4,6 +4,8 @@
  */
 #include "tests/fault/door.h"
 
+#include "peal/observer.h"
+
 #define SOON_NS (10 * SCENE_S)
 
 static void aim(enum fault_whose whose, const char *name, int error)
@@ -150,6 +152,25 @@ static void client_without_memory_does_not_blame_the_server(void **state)
 	                    "cannot hear the server: Cannot allocate memory");
 }
 
+/* It waited for the answer to a question that had never gone out, and was told
+ * for ever that the server did not answer. */
+static void observer_that_could_not_ask_is_owed_no_answer(void **state)
+{
+	struct peal_server_info info;
+	struct peal_observer *observer;
+
+	(void)state;
+	start_consumer(PEAL_WAIT_FUTEX);
+	assert_int_equal(peal_observer_open(NAME, SOON_NS, NULL, &observer), 0);
+	aim(FAULT_MINE, "sendmsg", ENOMEM);
+	assert_int_equal(peal_observer_refresh(observer, SOON_NS), -ENOMEM);
+	assert_struck("sendmsg");
+	assert_int_equal(peal_observer_server(observer, &info), 0);
+	assert_int_equal(info.state, PEAL_SERVER_ALIVE);
+	assert_int_equal(peal_observer_refresh(observer, SOON_NS), 0);
+	peal_observer_close(observer);
+}
+
 static void never(struct peal_request *request, void *arg)
 {
 	(void)arg;
@@ -233,6 +254,7 @@ int main(void)
 		TEST(client_that_cannot_watch_its_socket_has_not_come_back),
 		TEST(wake_that_could_not_be_sent_is_sent_again),
 		TEST(client_without_memory_does_not_blame_the_server),
+		TEST(observer_that_could_not_ask_is_owed_no_answer),
 		TEST(errno_is_left_alone_by_an_open_without_memory),
 		TEST(errno_is_left_alone_by_a_push_without_memory),
 	};

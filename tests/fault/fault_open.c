@@ -13,6 +13,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include "base/cpu.h"
 #include "peal/client.h"
 
 #define NAME "opened"
@@ -90,8 +91,15 @@ static int answer_one(void)
 
 /*
  * A lock that could not be taken stays: it may be somebody else's by now, and
- * without its name it would protect nothing. The next open has it.
+ * without its name it would protect nothing. What could not be removed stays as
+ * well. The next open has it.
  */
+static bool could_not_remove(void)
+{
+	return walk_fault.name != NULL &&
+	       strcmp(walk_fault.name, "unlink") == 0;
+}
+
 static bool may_leave_lock(void)
 {
 	return walk_fault.name != NULL &&
@@ -104,8 +112,9 @@ static int look_at_names(void)
 {
 	const char *names = scene_names();
 
-	return names[0] == '\0' || (may_leave_lock() &&
-	                            strcmp(names, NAME ".lock ") == 0)
+	return names[0] == '\0' || could_not_remove() ||
+	                       (may_leave_lock() &&
+	                        strcmp(names, NAME ".lock ") == 0)
 	               ? 0
 	               : walk_say("there is still %s", names);
 }
@@ -347,40 +356,95 @@ static int look_at_client(int result)
 	return look_at_names();
 }
 
+/* stepping aside ----------------------------------------------------------- */
+
+static cpu_set_t all_cpus;
+
+static int leave_processor(struct peal_failure *failure)
+{
+	(void)failure;
+	return peal__cpu_leave(sched_getcpu());
+}
+
+static int take_all_processors(int result)
+{
+	(void)result;
+	return sched_setaffinity(0, sizeof(all_cpus), &all_cpus);
+}
+
 /* What cannot be asked is none of what is wanted. */
 static const struct walk_exception no_listener[] = {
 	{"getsockopt", ENOMEM, -EINVAL},
 	{NULL, 0, 0},
 };
 
+/* What has to fail at least once. */
+#define REGIONS                                                              \
+	"aligned_alloc calloc memfd_create ftruncate64 fallocate64 fstat64 " \
+	"fstatfs64 mmap madvise fcntl(F_ADD_SEALS) open "
+#define NAMES                                                                 \
+	"mkdir lstat64 stat fcntl(F_OFD_SETLK) socket bind setsockopt chmod " \
+	"listen rename "
+#define DOOR "epoll_create1 eventfd timerfd_create epoll_ctl "
+#define THREAD "pthread_create "
+#define ALL "all(ENOMEM) all(EMFILE) "
+
+/* libnuma asks this too before it places anything. */
+static bool has_nodes(void)
+{
+	return syscall(SYS_get_mempolicy, NULL, NULL, 0, NULL, 0) == 0;
+}
+
 int main(int argc, char **argv)
 {
+	static char with_all[400] = REGIONS NAMES DOOR THREAD ALL;
 	static const struct operation operations[] = {
 		{"consumer_open", FAULT_MINE, true, false, NULL, NULL,
-	         open_consumer, close_consumer},
+	         open_consumer, close_consumer, REGIONS NAMES DOOR THREAD ALL},
 		{"consumer_open_in_fd_mode", FAULT_MINE, true, false, NULL,
-	         NULL, open_consumer_with_fd, close_consumer},
+	         NULL, open_consumer_with_fd, close_consumer,
+	         REGIONS NAMES DOOR ALL},
 		{"consumer_open_with_all", FAULT_MINE, true, false, NULL, NULL,
-	         open_consumer_with_all_there_is, close_consumer},
+	         open_consumer_with_all_there_is, close_consumer, with_all},
 		{"consumer_open_on_listener", FAULT_MINE, true, false,
 	         no_listener, make_listener, open_consumer_on_listener,
-	         use_and_close_listener},
+	         use_and_close_listener,
+	         REGIONS DOOR THREAD ALL
+	         "getsockopt fcntl(F_DUPFD_CLOEXEC) listen"},
 		{"reactor_open", FAULT_MINE, true, false, NULL, NULL,
-	         open_reactor, close_reactor},
+	         open_reactor, close_reactor, REGIONS NAMES DOOR THREAD ALL},
 		{"reactor_open_in_fd_mode", FAULT_MINE, true, false, NULL, NULL,
-	         open_reactor_with_fd, close_reactor},
+	         open_reactor_with_fd, close_reactor,
+	         REGIONS NAMES DOOR THREAD ALL},
 		{"consumer_close", FAULT_MINE, false, true, NULL,
-	         prepare_consumer, run_consumer_close, look_at_producer},
+	         prepare_consumer, run_consumer_close, look_at_producer,
+	         "write sendmsg fstat64 lstat64 unlink all(ENOMEM)"},
 		{"reactor_close", FAULT_MINE, false, true, NULL,
-	         prepare_reactor, run_reactor_close, look_at_client},
+	         prepare_reactor, run_reactor_close, look_at_client,
+	         "write sendmsg fstat64 lstat64 unlink all(ENOMEM)"},
+		{"step_aside", FAULT_MINE, false, false, NULL, NULL,
+	         leave_processor, take_all_processors,
+	         "sched_getaffinity sched_setaffinity"},
 	};
-	const struct CMUnitTest tests[] = {
+	struct CMUnitTest tests[] = {
 		WALK(&operations[0]), WALK(&operations[1]),
 		WALK(&operations[2]), WALK(&operations[3]),
 		WALK(&operations[4]), WALK(&operations[5]),
 		WALK(&operations[6]), WALK(&operations[7]),
+		WALK(&operations[8]),
 	};
 
+	if (has_nodes())
+		strcat(with_all, "mbind ");
+	else
+		print_message("fault: no nodes here, so mbind() is not "
+		              "called\n");
+	sched_getaffinity(0, sizeof(all_cpus), &all_cpus);
+	if (CPU_COUNT(&all_cpus) < 2) {
+		print_message("fault: one processor cannot be left, so "
+		              "nothing fails of that\n");
+		tests[CHECK_COUNT(tests) - 1] = tests[0];
+	}
 	fault_is_full = scene_is_full(argc, argv);
 	return cmocka_run_group_tests(tests, scene_group_setup,
 	                              scene_group_teardown) != 0;

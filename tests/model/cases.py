@@ -20,12 +20,15 @@ class Case:
     is_all_reached: bool = False  # no line of the model is dead here
 
 
-DOORBELL, ROOM, SLOTS = 'doorbell.pml', 'room.pml', 'slots.pml'
+DOORBELL, CLIENT = 'doorbell.pml', 'client.pml'
+ROOM, SLOTS = 'room.pml', 'slots.pml'
 ONE = ('PRODUCERS=1', 'MESSAGES=2', 'CALLS=0')
 TWO = ('PRODUCERS=2', 'MESSAGES=1', 'CALLS=0')
 NOTIFY = ('PRODUCERS=1', 'MESSAGES=1', 'CALLS=1', 'KILLS=0')
 STOP = ('PRODUCERS=1', 'MESSAGES=1', 'CALLS=2', 'KILLS=0')
 BOTH = ('PRODUCERS=1', 'MESSAGES=1', 'CALLS=3', 'KILLS=0')
+QUIET = ('WAKES=0', 'KILLS=0')
+WOKEN = ('ANSWERS=1', 'KILLS=0')
 SMALL = ('REQUESTS=2', 'PUSHES=0')
 PUSHED = ('REQUESTS=2', 'PUSHES=1')
 ANSWERED = ('REQUESTS=1', 'PUSHES=0', 'EVICTIONS=1')
@@ -79,10 +82,32 @@ CASES = (
     breaks('NOBODY_RINGS_FOR_THE_DEAD', 'lost_wake', DOORBELL, *ONE),
     breaks('PASSED_ON_WITHOUT_BUMP', 'lost_wake', DOORBELL, 'ISOLATED', *ONE),
 
+    # The bell of a client.
+    holds('no_answer_no_wake_and_no_loss_is_slept_through', CLIENT, 'TSO'),
+    holds('no_answer_no_wake_and_no_loss_is_slept_through_by_fd', CLIENT, 'TSO',
+          'FD'),
+    *only_with_buffers('NO_SERVER_ORDER', CLIENT, *QUIET),
+    *only_with_buffers('NO_CLIENT_ORDER', CLIENT, *QUIET),
+    breaks('ANSWER_WITHOUT_BUMP', 'lost_wake', CLIENT, *QUIET),
+    breaks('ANSWER_WITHOUT_WAKE', 'lost_wake', CLIENT, *QUIET),
+    breaks('SEEN_AFTER_THE_LOOK', 'lost_wake', CLIENT, *QUIET),
+    breaks('CLIENTS_EPOCH_AGAIN', 'lost_wake', CLIENT, *QUIET),
+    breaks('NO_SECOND_LOOK_FOR_ANSWERS', 'lost_wake', CLIENT, 'FD', *QUIET),
+    breaks('WAKE_WITHOUT_BUMP', 'lost_wake', CLIENT, *WOKEN),
+    breaks('WOKEN_AFTER_THE_BELL', 'lost_wake', CLIENT, *WOKEN),
+    breaks('NOBODY_LOOKS_FOR_THE_LOSS', 'lost_wake', CLIENT, 'WAKES=0'),
+    breaks('LOSS_BEFORE_ANSWERS', 'dropped', CLIENT, 'WAKES=0'),
+    breaks('COMMIT_BEFORE_PAYLOAD', 'torn', CLIENT, *QUIET),
+
     # The bells of a client, and room.
     holds('nobody_sleeps_through_room_or_an_answer', ROOM, 'TSO', *SMALL),
     holds('nobody_sleeps_through_room_that_pushes_take', ROOM, *PUSHED,
           is_all_reached=True),
+    holds('nobody_sleeps_through_what_is_rung_in_steps', ROOM, 'IN_STEPS',
+          *SMALL),
+    holds('nobody_sleeps_through_pushes_that_are_rung_in_steps', ROOM,
+          'IN_STEPS', *PUSHED),
+    breaks('RUNG_WITHOUT_BUMP', 'lost_wake', ROOM, 'IN_STEPS', *SMALL),
     *only_with_buffers('RELEASE_WITHOUT_ORDER', ROOM, *SMALL),
     *only_with_buffers('SLEEPER_WITHOUT_ORDER', ROOM, *SMALL),
     breaks('NO_SECOND_LOOK_OF_CLIENT', 'lost_wake', ROOM, *SMALL),
@@ -113,6 +138,10 @@ CASES = (
     breaks('HUNG_UP_OVER_DONE', 'twice', SLOTS, *EVICTED),
 
     # More of it, for the long run.
+    holds('four_answers_and_three_wakes_of_a_client', CLIENT, 'TSO',
+          'ANSWERS=4', 'WAKES=3', is_long=True, is_for_full=True),
+    holds('four_answers_and_three_wakes_of_a_client_by_fd', CLIENT, 'TSO', 'FD',
+          'ANSWERS=4', 'WAKES=3', is_long=True, is_for_full=True),
     holds('two_producers_with_two_messages_lose_no_wake', DOORBELL, 'TSO',
           'PRODUCERS=2', 'MESSAGES=2', 'CALLS=0', is_long=True,
           is_for_full=True),

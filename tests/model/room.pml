@@ -38,7 +38,10 @@
  *	vain        after a second look that found work, there is some: neither
  *	            side spins for ever on what it may not take
  *
- * Left out: death and how the wake travels (doorbell.pml), the spin, which is
+ * A bell that is armed is rung in one step, or with -DIN_STEPS in three, so that
+ * a sleep may begin between the bump and the wake.
+ *
+ * Left out: death and how the wake travels (doorbell.pml, client.pml), the spin, which is
  * a look that the second look repeats, and workers: their answers come to the
  * reactor by a notify, and go on here as pushes do. Calls of the server to the
  * client wait for no release and need no want.
@@ -133,6 +136,13 @@ inline armed(me, bell)
 
 inline ring_armed(me, bell)
 {
+#ifdef IN_STEPS
+#ifndef RUNG_WITHOUT_BUMP
+	d_step { DRAINED(me); seq_moved[bell] = true };	/* B4 */
+#endif
+	d_step { DRAINED(me); asleep[bell] = false };	/* FUTEX_WAKE */
+	d_step { my_last[bell] = arm[bell]; arm[bell] = 0 }
+#else
 	d_step {
 		DRAINED(me);
 		seq_moved[bell] = true;			/* B4 */
@@ -140,6 +150,7 @@ inline ring_armed(me, bell)
 		my_last[bell] = arm[bell];
 		arm[bell] = 0
 	}
+#endif
 }
 
 inline ring(me, bell)

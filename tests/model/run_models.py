@@ -17,6 +17,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -44,6 +45,7 @@ ERRORS = re.compile(r'^State-vector \d+ byte, depth reached \d+, '
 # From a hundred million on pan writes 1.2345678e+08.
 STORED = re.compile(r'^ *([\d.e+]+) states, stored', re.M)
 UNREACHED = re.compile(r'^\t(\S+\.pml:\d+), state \d+, "(.*)"$', re.M)
+MARKER = re.compile(r'# (\d+) "([^"]*)"')
 
 
 class Broken(Exception):
@@ -85,6 +87,48 @@ def unreached(output):
             if text != '-end-']
 
 
+def lines_there(model, defines):
+    """What of a model is left when #ifdef has been seen to, as 'file:line'."""
+    text = command([COMPILER, '-E', '-x', 'c',
+                    *(f'-D{name}' for name in defines), str(HERE / model)],
+                   HERE)
+    there, file, number = set(), '', 0
+    for line in text.splitlines():
+        marker = MARKER.match(line)
+        if marker:
+            number, file = int(marker[1]), Path(marker[2]).name
+            continue
+        if line.strip():
+            there.add(f'{file}:{number}')
+        number += 1
+    return there
+
+
+class Lines:
+    """The lines of the models that some proof has never come to."""
+
+    def __init__(self):
+        self.proofs = []
+
+    def note(self, model, defines, output):
+        """One complete search without an error."""
+        missed = Counter(line.split()[0].split('/')[-1]
+                         for line in unreached(output))
+        self.proofs.append((lines_there(model, defines), missed))
+
+    def missed(self):
+        """
+        What no proof comes to. A line of an inline is there several times; it
+        was come to where fewer are missed than elsewhere.
+        """
+        most = Counter()
+        for _, missed in self.proofs:
+            most |= missed
+        return sorted(line for line in most
+                      if not any(line in there and missed[line] < most[line]
+                                 for there, missed in self.proofs))
+
+
 def judge(output):
     """The error that a complete search found, or None; its states."""
     errors = ERRORS.findall(output)
@@ -107,13 +151,15 @@ def judge(output):
     return violated[0], int(float(stored[0]))
 
 
-def check(case, is_full):
+def check(case, is_full, lines):
     """One row: what it came to, as a sentence, or Broken."""
     output = search(case.model, case.defines, is_full, case.is_long)
     found, states = judge(output)
     if found != case.error:
         raise Broken(f'pan found {found or "no error"} in {states} states, '
                      f'and not {case.error or "none"}')
+    if found is None:
+        lines.note(case.model, case.defines, output)
     missed = unreached(output) if case.is_all_reached else []
     if missed:
         raise Broken('never reached, so not proved:\n' + '\n'.join(missed))
@@ -144,6 +190,41 @@ def nonsense_is_noticed():
     raise Broken('it looks proved')
 
 
+def lines_are_reached(lines):
+    """Each line of each model is come to in some proof."""
+    if lines.missed():
+        raise Broken('never reached in any proof, so not proved:\n' +
+                     '\n'.join(lines.missed()))
+    return f'in {len(lines.proofs)} proofs'
+
+
+def missed_line_is_noticed():
+    """A line that no search comes to is found."""
+    with tempfile.NamedTemporaryFile('w', suffix='.pml') as model:
+        model.write('byte x;\nactive proctype p() {\nif\n:: x > 0 ->\n'
+                    'x = 2\n:: else\nfi }\n')
+        model.flush()
+        lines = Lines()
+        lines.note(model.name, (), search(model.name, (), False, False))
+    if [line.split(':')[1] for line in lines.missed()] != ['5']:
+        raise Broken(f'found {lines.missed()}')
+
+
+def numbers_are_told_right():
+    """docs/reliability.md says how many mutants there are."""
+    document = (HERE.parent.parent / 'docs/reliability.md').read_text('utf-8')
+    told = re.search(r'(\d+) broken ways, (\d+) of them of the bells.*?'
+                     r'the (\d+) without an order', document)
+    bells = {'doorbell.pml', 'client.pml', 'room.pml'}
+    mutants = [case for case in CASES if case.error]
+    there = [len(mutants), sum(case.model in bells for case in mutants),
+             sum('passes_without_store_buffers' in case.name for case in CASES)]
+    if told is None or [int(number) for number in told.groups()] != there:
+        raise Broken(f'docs/reliability.md: there are {there[0]} broken ways, '
+                     f'{there[1]} of them of the bells, and {there[2]} '
+                     'without an order')
+
+
 def arguments():
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -162,7 +243,7 @@ def main():
     is_full = options.full or os.environ.get('PEAL_FULL') == '1'
     cases = [case for case in CASES if (is_full or not case.is_for_full)
              and fnmatchcase(case.name, options.only)]
-    tap = Tap()
+    tap, lines = Tap(), Lines()
 
     if options.list:
         for case in cases:
@@ -184,13 +265,18 @@ def main():
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
         work = [pool.submit(one, case.name, lambda case=case:
-                            check(case, is_full)) for case in cases]
+                            check(case, is_full, lines)) for case in cases]
         if options.only == '*':
             work += [pool.submit(one, function.__name__, function)
                      for function in (early_end_is_noticed,
-                                      nonsense_is_noticed)]
+                                      nonsense_is_noticed,
+                                      missed_line_is_noticed,
+                                      numbers_are_told_right)]
         for each in work:
             each.result()
+    if options.only == '*':
+        one('every_line_is_reached_in_some_proof',
+            lambda: lines_are_reached(lines))
     return tap.close()
 
 

@@ -7,7 +7,9 @@
  *	parent --starts, stops, kills--> 24 producers --> consumer  \  one
  *	   |                             40 clients  <--> reactor   /  process
  *	   +--watches: who has not got ahead for long, and is not stopped, sleeps
- *	      for ever: a wake was lost
+ *	   |  for ever: a wake was lost
+ *	   +--stops all but one, now and then: a wake of the server that is lost
+ *	      by that one is made up for by no other
  *
  * Every byte of every message is checked, and every number, in both directions.
  * The server spins for 0, 2 or 50 us, its guests as chance has it, on both
@@ -30,9 +32,19 @@
 #define STILL_NS (60 * SCENE_S) /* also on a busy machine */
 #define STEP_NS (4 * SCENE_MS)
 #define PROGRESS_NS (10 * SCENE_S)
+#define STEPS_BETWEEN 8 /* times that somebody is alone */
+#define STEPS_ALONE 24
 /* Pools grow to what was ever in flight at a time, and what is queued for those
  * who are stopped leaves holes. */
-#define RSS_SLACK_BYTES (UINT64_C(4) << 20)
+#define RSS_SLACK_BYTES (UINT64_C(2) << 20)
+#define WARM_UP_MAX_NS (120 * SCENE_S)
+
+/* Two of them are stopped but never killed, to see whether they grow. */
+#define ELDERS 2
+#define ELDER_SLACK_BYTES (UINT64_C(1) << 19)
+static const uint32_t elders[ELDERS] = {0, PRODUCER_PLACES};
+static struct scene_held elder_held[ELDERS];
+static uint64_t elder_progress[ELDERS]; /* before they were born */
 
 static struct {
 	pid_t pid;
@@ -44,7 +56,7 @@ static struct {
 
 static pid_t server;
 static uint32_t life_count;
-static uint64_t kill_count, stop_count, chance;
+static uint64_t kill_count, stop_count, alone_count, chance;
 static uint64_t duration_ns = 1700 * SCENE_MS, warm_up_ns = 400 * SCENE_MS;
 static bool tells_progress;
 
@@ -132,7 +144,7 @@ static void disturb_somebody(void)
 	uint64_t dice = scene_random(&chance);
 	uint32_t place = (uint32_t)(dice >> 8) % PEOPLE;
 
-	if (dice % 4 == 0) {
+	if (dice % 4 == 0 && place != elders[0] && place != elders[1]) {
 		kill(people[place].pid, SIGKILL);
 		assert_int_equal(scene_wait(people[place].pid, STILL_NS),
 		                 CHECK_KILLED_BY + SIGKILL);
@@ -182,6 +194,34 @@ static void look_for_the_lost(void)
 	}
 }
 
+/* Everybody else is stopped, wherever he is, until this one has got ahead. */
+static void leave_alone(uint32_t lone)
+{
+	uint64_t goal, start_ns = scene_now_ns();
+
+	let_go_on(true);
+	scene_put(&board->alone, lone + 1);
+	for (uint32_t place = 0; place < PEOPLE; place++) {
+		if (place == lone)
+			continue;
+		kill(people[place].pid, SIGSTOP);
+		people[place].is_stopped = true;
+	}
+	goal = scene_get(&board->progress[lone]) + STEPS_ALONE;
+	while (scene_get(&board->progress[lone]) < goal &&
+	       board->fault[0] == '\0') {
+		if (scene_now_ns() - start_ns > STILL_NS)
+			fault("a %s, life %u, alone with the server, has not "
+			      "got ahead for a minute: a wake was lost",
+			      lone < PRODUCER_PLACES ? "producer" : "client",
+			      people[lone].life);
+		scene_sleep_ns(SCENE_MS / 4);
+	}
+	scene_put(&board->alone, 0);
+	alone_count++;
+	let_go_on(true);
+}
+
 static void tell_progress(uint64_t start_ns)
 {
 	print_message(
@@ -198,29 +238,96 @@ static void tell_progress(uint64_t start_ns)
 	fflush(NULL);
 }
 
+/* Whoever has got ahead so far has come to the end of its attach. */
+static bool have_elders_begun(void)
+{
+	for (int i = 0; i < ELDERS; i++)
+		if (scene_get(&board->progress[elders[i]]) <
+		    elder_progress[i] + 100)
+			return false;
+	return true;
+}
+
+static void remember_elders(void)
+{
+	for (int i = 0; i < ELDERS; i++)
+		elder_held[i] = scene_held_by(people[elders[i]].pid);
+}
+
+static void look_at_elders(void)
+{
+	for (int i = 0; i < ELDERS; i++) {
+		const struct scene_held *before = &elder_held[i];
+		struct scene_held after = scene_held_by(people[elders[i]].pid);
+
+		if (tells_progress)
+			print_message(
+				"load: a %s: descriptors %u -> %u, "
+				"mappings %u -> %u, resident %llu -> "
+				"%llu KiB\n",
+				i == 0 ? "producer" : "client", before->fds,
+				after.fds, before->maps, after.maps,
+				(unsigned long long)before->rss_bytes >> 10,
+				(unsigned long long)after.rss_bytes >> 10);
+		assert_int_equal(after.fds, before->fds);
+		assert_int_equal(after.threads, before->threads);
+		if (SCENE_IS_SANITIZED)
+			continue;
+		assert_true(after.rss_bytes <
+		            before->rss_bytes + ELDER_SLACK_BYTES);
+	}
+}
+
+/* On a busy machine it may take longer than that. */
+static bool has_some_of_each(void)
+{
+	return scene_get(&board->message_count) > 0 &&
+	       scene_get(&board->call_count) > 0 &&
+	       scene_get(&board->push_count) > 0 &&
+	       scene_get(&board->upcall_answered_count) > 0 && alone_count > 0;
+}
+
+static bool is_enough(uint64_t took_ns, uint64_t ns)
+{
+	return board->fault[0] != '\0' || took_ns > ns + STILL_NS ||
+	       (took_ns >= ns && has_some_of_each());
+}
+
 static void load_for(uint64_t ns)
 {
 	uint64_t start_ns = scene_now_ns(), told_ns = start_ns;
-	bool has_one = false;
+	bool has_one = false, has_elders = false;
+	uint64_t step = 0;
 
+	for (int i = 0; i < ELDERS; i++)
+		elder_progress[i] = scene_get(&board->progress[elders[i]]);
 	for (uint32_t place = 0; place < PEOPLE; place++)
 		give_birth(place);
-	while (scene_now_ns() - start_ns < ns && board->fault[0] == '\0') {
+	while (!is_enough(scene_now_ns() - start_ns, ns)) {
 		/* Both processors and one, half of the time each. */
 		bool wants_one = (scene_now_ns() - start_ns) * 4 / ns % 2 != 0;
 
 		if (wants_one != has_one)
 			use_processors(wants_one);
 		has_one = wants_one;
+		if (!has_elders && scene_now_ns() - start_ns > ns / 4 &&
+		    have_elders_begun()) {
+			remember_elders();
+			has_elders = true;
+		}
 		disturb_somebody();
 		let_go_on(false);
 		look_for_the_lost();
+		if (++step % STEPS_BETWEEN == 0)
+			leave_alone((uint32_t)(scene_random(&chance) % PEOPLE));
 		scene_sleep_ns(STEP_NS);
 		if (tells_progress && scene_now_ns() - told_ns > PROGRESS_NS) {
 			tell_progress(start_ns);
 			told_ns = scene_now_ns();
 		}
 	}
+	if (has_elders && board->fault[0] == '\0')
+		look_at_elders();
 	let_go_on(true);
 	use_processors(false);
 }
@@ -255,9 +362,10 @@ static bool has_all(uint32_t life)
 	uint32_t sent = scene_get(&board->sent[life]);
 	uint32_t received = scene_get(&board->received[life]);
 
-	if (!board->is_producer[life])
+	/* Of a killed client nobody knows which were under way. */
+	if (!board->is_producer[life] && !board->is_complete[life])
 		return true;
-	/* Of a killed one the last may not have been noted. */
+	/* Of a killed producer the last may not have been noted. */
 	return received == sent ||
 	       (!board->is_complete[life] && received == sent + 1);
 }
@@ -302,6 +410,36 @@ static struct scene_held held_by_server(uint32_t fds)
 	return held;
 }
 
+/* Of each kind there was something, and of those who came to an end by themselves
+ * everything arrived, in both directions. */
+static void look_at_sums(void)
+{
+	uint64_t clients = 0, producers = 0, sent = 0;
+
+	for (uint32_t life = 0; life < life_count; life++) {
+		if (!board->is_complete[life])
+			continue;
+		producers += board->is_producer[life];
+		clients += !board->is_producer[life];
+		sent += board->sent[life];
+	}
+	assert_true(producers >= PRODUCER_PLACES);
+	assert_true(clients >= PEOPLE - PRODUCER_PLACES);
+	assert_int_equal(board->farewell_count, clients);
+	assert_true(sent >= PEOPLE);
+	assert_true(board->message_count > 0);
+	assert_true(board->call_count > 0);
+	assert_true(board->push_count > 0);
+	assert_true(board->push_count <= board->pushed_count);
+	assert_true(board->upcall_answered_count > 0);
+	assert_true(board->upcall_ended_count >= board->upcall_failed_count);
+	/* A client that was killed may have answered in vain. */
+	assert_true(board->upcall_answered_count >=
+	            board->upcall_ended_count - board->upcall_failed_count);
+	assert_true(board->upcall_ended_count > board->upcall_failed_count);
+	assert_true(alone_count > 0);
+}
+
 static struct scene_held load_and_look(uint64_t ns, uint32_t fds)
 {
 	load_for(ns);
@@ -309,6 +447,7 @@ static struct scene_held load_and_look(uint64_t ns, uint32_t fds)
 	end_all_lives();
 	wait_for_all_that_was_sent();
 	assert_string_equal(board->fault, "");
+	look_at_sums();
 	return held_by_server(fds);
 }
 
@@ -317,16 +456,19 @@ static void tell_and_compare(const struct scene_held *before,
                              uint64_t ns)
 {
 	print_message(
-		"load: %-22s %llu messages, %llu calls, %llu pushes, %llu "
-		"calls of the server (%llu to the dead), %u lives, %llu "
-		"killed, %llu stopped, %llu late, %.1f s; descriptors %u -> %u, mappings "
+		"load: %-22s %llu messages, %llu calls, %llu of %llu pushes, "
+		"%llu calls of the server (%llu to the dead), %u lives, %llu "
+		"killed, %llu stopped, %llu alone, %llu late, %.1f s; "
+		"descriptors %u -> %u, mappings "
 		"%u -> %u, threads %u -> %u, resident %llu -> %llu KiB\n",
 		way.name, (unsigned long long)board->message_count,
 		(unsigned long long)board->call_count,
 		(unsigned long long)board->push_count,
+		(unsigned long long)board->pushed_count,
 		(unsigned long long)board->upcall_count,
 		(unsigned long long)board->upcall_failed_count, life_count,
 		(unsigned long long)kill_count, (unsigned long long)stop_count,
+		(unsigned long long)alone_count,
 		(unsigned long long)board->late_count, (double)ns / 1e9,
 		before->fds, after->fds, before->maps, after->maps,
 		before->threads, after->threads,
@@ -353,7 +495,7 @@ static void load_loses_nothing_and_leaves_nothing(void **state)
 	memset(board, 0, sizeof(*board));
 	memset(people, 0, sizeof(people));
 	life_count = 0;
-	kill_count = stop_count = 0;
+	kill_count = stop_count = alone_count = 0;
 	chance = scene_seed;
 	assert_int_equal(pipe2(stop_pipe, O_CLOEXEC), 0);
 	server = scene_start(serve_behind, (void *)(intptr_t)stop_pipe[0]);
@@ -389,7 +531,8 @@ static void choose_duration(int argc, char **argv)
 	}
 	/* The server is as large as it gets when this is over. */
 	if (duration_ns > 10 * SCENE_S) {
-		warm_up_ns = duration_ns / 4;
+		warm_up_ns = duration_ns / 4 < WARM_UP_MAX_NS ? duration_ns / 4
+		                                              : WARM_UP_MAX_NS;
 		duration_ns -= warm_up_ns;
 	}
 }

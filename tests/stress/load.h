@@ -19,6 +19,7 @@
 #define SLOTS 256
 #define LIFE_MAX (1 << 20)
 #define SERVER_SENDER UINT32_MAX
+#define FAREWELL 0 /* the number of a request: how much was pushed to me? */
 #define STAMP_BYTES sizeof(struct scene_stamp)
 #define BYTES_MAX (1 << 14)
 
@@ -35,6 +36,9 @@ struct board {
 	uint64_t message_count, call_count; /* as they arrived at the end */
 	uint64_t push_count, pushed_count;
 	uint64_t upcall_count, upcall_ended_count, upcall_failed_count;
+	uint64_t upcall_answered_count; /* as the clients have it */
+	uint64_t farewell_count;        /* clients that had every push */
+	uint64_t alone; /* 1 + the place of the only one that is not stopped */
 	uint64_t peer_count; /* who are connected */
 	uint64_t late_count; /* handshakes that took more than a second */
 	uint64_t progress[PEOPLE];

@@ -30,6 +30,12 @@ static void has_done_something(void)
 	scene_add(&board->progress[self.place], 1);
 }
 
+/* Nobody else wakes the server then, and neither does who waits for it. */
+static bool is_alone(void)
+{
+	return scene_get(&board->alone) == self.place + 1;
+}
+
 static void pause_a_while(void)
 {
 	uint64_t dice = scene_random(&self.chance);
@@ -64,6 +70,15 @@ static bool was_late(int error, uint64_t start_ns)
 
 /* producers ---------------------------------------------------------------- */
 
+/* Or its next message would wake whom this one did not. */
+static void wait_until_taken(void)
+{
+	while (is_alone() && !is_over() &&
+	       scene_get(&board->received[self.life]) !=
+	               (uint32_t)self.sequence)
+		scene_sleep_ns(20 * SCENE_US);
+}
+
 static int produce(void)
 {
 	struct peal_producer_options options = PEAL_PRODUCER_OPTIONS_INIT;
@@ -96,6 +111,7 @@ static int produce(void)
 		if (error < 0)
 			return fault("send: %d", error);
 		scene_put(&board->sent[self.life], (uint32_t)++self.sequence);
+		wait_until_taken();
 		has_done_something();
 		pause_a_while();
 	}
@@ -128,6 +144,8 @@ static void answer_server(struct peal_request *request, void *arg)
 	(void)arg;
 	if (!scene_stamp_read(data, bytes, &stamp))
 		fault("a torn call of the server");
+	/* Before, because who is killed has replied first. */
+	scene_add(&board->upcall_answered_count, 1);
 	if (peal_reply(request, data, bytes) < 0) {
 		fault("reply to the server");
 		peal_request_drop(request);
@@ -141,6 +159,7 @@ static size_t make_request(uint8_t *data)
 	                          most < BYTES_MAX ? most : BYTES_MAX);
 
 	scene_stamp_write(data, bytes, self.life, ++self.sequence);
+	scene_put(&board->sent[self.life], (uint32_t)self.sequence);
 	return bytes;
 }
 
@@ -224,6 +243,28 @@ static int send_several(uint8_t *data)
 	return 0;
 }
 
+/* The last pushes are under way, perhaps; each that was taken has to come. */
+static int say_farewell(uint8_t *data)
+{
+	struct peal_message answer;
+	struct scene_stamp stamp;
+	int error;
+
+	scene_stamp_write(data, STAMP_BYTES, self.life, FAREWELL);
+	error = peal_client_call(self.client, data, STAMP_BYTES, PEAL_FOREVER,
+	                         &answer);
+	if (error < 0 || answer.kind != PEAL_ANSWERED ||
+	    !scene_stamp_read(answer.data, answer.data_bytes, &stamp))
+		return fault("farewell: %d", error);
+	while (self.pushed < stamp.sequence && board->fault[0] == '\0') {
+		error = peal_client_recv(self.client, SCENE_S, &answer);
+		if (error != -EAGAIN && error != -ETIMEDOUT)
+			return fault("recv at the end: %d", error);
+	}
+	scene_add(&board->farewell_count, 1);
+	return 0;
+}
+
 static int ask(void)
 {
 	struct peal_client_options options = PEAL_CLIENT_OPTIONS_INIT;
@@ -252,10 +293,13 @@ static int ask(void)
 	if (error < 0)
 		return fault("connect: %s", failure.text);
 	while (error == 0 && !is_over()) {
-		error = scene_random(&self.chance) % 3 == 0 ? send_several(data)
-		                                            : call_once(data);
+		error = scene_random(&self.chance) % 3 == 0 && !is_alone()
+		                ? send_several(data)
+		                : call_once(data);
 		pause_a_while();
 	}
+	if (error == 0)
+		error = say_farewell(data);
 	peal_client_close(self.client);
 	return error;
 }

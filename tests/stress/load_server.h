@@ -125,7 +125,7 @@ static void push_to(uint32_t slot)
 	error = peal_reactor_push(serving.reactor, serving.peers[slot].peer,
 	                          data, bytes);
 	if (error == 0) {
-		serving.peers[slot].push_sequence++;
+		scene_add(&serving.peers[slot].push_sequence, 1);
 		scene_add(&board->pushed_count, 1);
 	} else if (error != -EAGAIN && error != -ESTALE) {
 		fault("push: %d", error);
@@ -171,6 +171,32 @@ static void speak_unasked(void *arg)
 
 /* requests ----------------------------------------------------------------- */
 
+/* Whoever leaves is told how much was pushed to it. */
+static size_t answer_farewell(const struct peal_request *request,
+                              const struct scene_stamp *asked, void *data)
+{
+	uint32_t slot = peal_request_peer(request).slot_index % SLOTS;
+
+	scene_stamp_write(data, STAMP_BYTES, asked->sender,
+	                  scene_get(&serving.peers[slot].push_sequence));
+	return STAMP_BYTES;
+}
+
+static size_t answer_request(const struct scene_stamp *asked, void *data)
+{
+	size_t bytes = load_answer_bytes(asked);
+
+	scene_add(&board->call_count, 1);
+	scene_add(&board->received[asked->sender], 1);
+	if (asked->sequence % 4 == 0 &&
+	    peal_reactor_post(serving.reactor, speak_unasked, NULL) < 0)
+		fault("post");
+	if (asked->sequence % 64 == 0)
+		scene_sleep_ns(30 * SCENE_US);
+	scene_stamp_write(data, bytes, asked->sender, asked->sequence);
+	return bytes;
+}
+
 static void answer(struct peal_request *request, void *arg)
 {
 	uint8_t data[BYTES_MAX];
@@ -179,19 +205,15 @@ static void answer(struct peal_request *request, void *arg)
 	const void *asked = peal_request_data(request, &bytes);
 
 	(void)arg;
-	if (!scene_stamp_read(asked, bytes, &stamp)) {
+	if (!scene_stamp_read(asked, bytes, &stamp) ||
+	    stamp.sender >= LIFE_MAX) {
 		fault("a torn request");
 		peal_request_drop(request);
 		return;
 	}
-	scene_add(&board->call_count, 1);
-	if (stamp.sequence % 4 == 0 &&
-	    peal_reactor_post(serving.reactor, speak_unasked, NULL) < 0)
-		fault("post");
-	if (stamp.sequence % 64 == 0)
-		scene_sleep_ns(30 * SCENE_US);
-	bytes = load_answer_bytes(&stamp);
-	scene_stamp_write(data, bytes, stamp.sender, stamp.sequence);
+	bytes = stamp.sequence == FAREWELL
+	                ? answer_farewell(request, &stamp, data)
+	                : answer_request(&stamp, data);
 	if (peal_reply(request, data, bytes) < 0) {
 		fault("reply");
 		peal_request_drop(request);
