@@ -9,10 +9,6 @@
 #include "tests/death/places.h"
 
 #define SERVED_COUNT 60 /* in one life */
-/* Of admission and the name, of ring and sleep, and of the reactor: published,
- * to be stopped; with workers also pushed, told, returned, ended. */
-#define PLACE_COUNT 16
-#define PLACES_OF_WORKERS 4
 #define DRY_RUN_MAX 10
 
 static uint64_t passing_max = 2;
@@ -58,13 +54,13 @@ static int run_life(void *arg, const char *what)
 	return status;
 }
 
-static void kill_at_every_place(uint32_t worker_count, uint32_t place_count)
+static void kill_at_every_place(uint32_t worker_count, uint32_t who)
 {
 	places_open(&board->told.kill_ns);
 	start_askers();
 	/* On a busy machine one life may have no time to sleep. */
-	places_kill_at_each(run_life, (void *)(uintptr_t)worker_count,
-	                    place_count, DRY_RUN_MAX, passing_max);
+	places_kill_at_each(run_life, (void *)(uintptr_t)worker_count, who,
+	                    PEAL_WAIT_FUTEX, DRY_RUN_MAX, passing_max);
 	scene_put(&board->over, 1);
 	print_message("%llu requests were lost, once each, at most %.1f ms "
 	              "after the kill\n",
@@ -76,13 +72,13 @@ static void kill_at_every_place(uint32_t worker_count, uint32_t place_count)
 static void killed_at_every_place_of_the_reactors_thread(void **state)
 {
 	(void)state;
-	kill_at_every_place(0, PLACE_COUNT);
+	kill_at_every_place(0, DIES_SERVER);
 }
 
 static void killed_at_every_place_with_workers(void **state)
 {
 	(void)state;
-	kill_at_every_place(2, PLACE_COUNT + PLACES_OF_WORKERS);
+	kill_at_every_place(2, DIES_SERVER_OF_WORKERS);
 }
 
 int main(int argc, char **argv)

@@ -5,7 +5,8 @@
  *	producers  one blocks in a tiny ring, one sends now and then: they are
  *	           told -ECONNRESET, or -ESHUTDOWN when it was closing, once,
  *	           and hold no more after it than before
- *	visitor    attaches, sends and detaches, again and again
+ *	visitor    attaches, sends and detaches, again and again; every other
+ *	           time its next message is nonsense, and it is sent away
  *	victim     a new process each time
  *	heir       opens the name after it: everybody is heard, nothing is left
  */
@@ -14,6 +15,7 @@
 
 #include "tests/death/heir.h"
 
+#include "mpsc/producer.h"
 #include "peal/mpsc.h"
 
 #define NAME "words"
@@ -109,12 +111,24 @@ static int send_for_ever(void *arg)
 	return 0;
 }
 
+/* Longer than what can be unread. */
+static void send_nonsense(struct peal_producer *producer)
+{
+	const struct peal_ring_tx *tx = &producer->hot.tx;
+
+	__atomic_store_n(&peal__ring_frame(tx->data, tx->capacity_bytes,
+	                                   tx->tail)
+	                          ->commit,
+	                 UINT32_MAX & ~UINT32_C(15), __ATOMIC_SEQ_CST);
+}
+
 /* So that the door has something to do as well. */
 static int visit_for_ever(void *arg)
 {
 	struct peal_producer_options options = PEAL_PRODUCER_OPTIONS_INIT;
 	struct peal_producer *producer;
 	uint8_t data[sizeof(struct scene_stamp)];
+	uint64_t visit_count = 0;
 
 	(void)arg;
 	options.name = NAME;
@@ -123,8 +137,11 @@ static int visit_for_ever(void *arg)
 		    peal_producer_attach(&options, WATCH_NS, &producer) == 0) {
 			scene_stamp_write(data, sizeof(data), VISITOR, 1);
 			if (peal_producer_send(producer, data, sizeof(data),
-			                       0) == 0)
+			                       0) == 0) {
+				if (visit_count++ % 2 != 0)
+					send_nonsense(producer);
 				scene_sleep_ns(SCENE_MS);
+			}
 			peal_producer_detach(producer);
 		}
 		scene_sleep_ns(SCENE_MS);
