@@ -110,7 +110,8 @@ static void killed_at_every_place(void **state)
 	/* On a busy machine one life may have no time to sleep. */
 	places_kill_at_each(run_life, NULL, DIES_CONSUMER, scene_mode(state),
 	                    DRY_RUN_MAX, passing_max);
-	end_senders();
+	end_senders(LATE_PERCENT);
+	assert_string_equal(board->fault, "");
 }
 
 int main(int argc, char **argv)
