@@ -184,7 +184,7 @@ static int inherit(void *arg)
 	struct peal_consumer *consumer = open_consumer();
 	struct peal_message message;
 	uint64_t round = (uintptr_t)arg;
-	uint32_t sender;
+	uint32_t sender = 0;
 
 	if (consumer == NULL)
 		return 1;
