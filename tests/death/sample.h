@@ -26,7 +26,7 @@
 #define STEPS_SHARES 4
 #define STEPS_ROUNDS 8       /* of boundaries that were not reached before */
 #define STEPS_DRY_RUNS 3     /* with --full: the one in the middle counts */
-#define STEPS_MISSED_MAX 10  /* percent of the boundaries, with --full */
+#define STEPS_MISSED_MAX 10  /* percent of all, with --full */
 #define STEPS_MISSED_SOME 50 /* percent of a sample */
 #define STEPS_LOOK_NS (10 * SCENE_MS)
 
@@ -243,6 +243,7 @@ static inline void steps_tell(const struct steps_operation *operation,
 	bool are_all = chosen == all->plan.count;
 	uint64_t there = steps_count_instructions(all, false);
 	uint64_t missed = all->target_count; /* what is left of them */
+	uint64_t spared = there - steps_count_instructions(all, true);
 
 	print_message("steps: %s: %llu boundaries of %llu instructions, %u of "
 	              "system calls; %llu tried, %llu of them never reached, "
@@ -253,14 +254,17 @@ static inline void steps_tell(const struct steps_operation *operation,
 	              (unsigned long long)all->tried_count);
 	if (are_all)
 		print_message("; %llu instructions nobody died at",
-		              (unsigned long long)there -
-		                      steps_count_instructions(all, true));
+		              (unsigned long long)spared);
 	print_message("\n");
 	if (missed * 100 >
 	    chosen * (are_all ? STEPS_MISSED_MAX : STEPS_MISSED_SOME))
 		steps_fail("%s: %llu of %llu boundaries were nobody's end",
 		           operation->name, (unsigned long long)missed,
 		           (unsigned long long)chosen);
+	if (are_all && spared * 100 > there * STEPS_MISSED_MAX)
+		steps_fail("%s: nobody died at %llu of %llu instructions",
+		           operation->name, (unsigned long long)spared,
+		           (unsigned long long)there);
 }
 
 static inline bool steps_do_share(const struct steps_operation *operation,
