@@ -25,8 +25,8 @@
 
 #define STEPS_SHARES 4
 #define STEPS_ROUNDS 8       /* of boundaries that were not reached before */
-#define STEPS_DRY_RUNS 3     /* with --full: the one in the middle counts */
-#define STEPS_MISSED_MAX 10  /* percent of all, with --full */
+#define STEPS_DRY_RUNS 3     /* with --full: the shortest counts */
+#define STEPS_MISSED_MAX 25  /* percent of all, with --full */
 #define STEPS_MISSED_SOME 50 /* percent of a sample */
 #define STEPS_LOOK_NS (10 * SCENE_MS)
 
@@ -182,8 +182,8 @@ static inline int steps_compare_counts(const void *a, const void *b)
 }
 
 /*
- * What boundaries are there, and which are tried? Of some lives the one of
- * middle length: what is in a longer one is seldom reached.
+ * What boundaries are there, and which are tried? Of some lives the
+ * shortest: who is stepped is slow, and looks after more than others do.
  */
 static inline bool steps_learn(const struct steps_operation *operation,
                                struct steps *steps)
@@ -205,7 +205,7 @@ static inline bool steps_learn(const struct steps_operation *operation,
 		order[i][1] = (uint64_t)i;
 	}
 	qsort(order, (size_t)run_count, sizeof(order[0]), steps_compare_counts);
-	steps_board->plan = runs[order[run_count / 2][1]];
+	steps_board->plan = runs[order[0][1]];
 	memset(steps_board->has_killed, 0, sizeof(steps_board->has_killed));
 	steps_choose(steps_board, steps_kill_max);
 	scene_put(&steps_board->next, 0);
