@@ -184,9 +184,9 @@ int peal_producer_prepare(struct peal_producer *producer, size_t bytes)
 	if (peal__ring_make_room(&producer->hot.tx, frame_bytes))
 		return 1;
 	wish(producer, frame_bytes);
-	PEAL__HOOK("prepare: about to");
+	PEAL__HOOK("producer prepares: about to");
 	peal_doorbell_arm(&producer->sleeper);
-	PEAL__HOOK("prepare: armed");
+	PEAL__HOOK("producer prepares: armed");
 	if (!has_room(producer) && !peal_doorbell_changed(&producer->sleeper))
 		return 0;
 	peal_doorbell_disarm(&producer->sleeper);

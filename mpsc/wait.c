@@ -202,9 +202,9 @@ int peal_consumer_prepare(struct peal_consumer *consumer)
 		return 1;
 	settle_before_sleep(consumer);
 	show(consumer);
-	PEAL__HOOK("prepare: about to");
+	PEAL__HOOK("consumer prepares: about to");
 	peal_doorbell_arm(&consumer->sleeper);
-	PEAL__HOOK("prepare: armed");
+	PEAL__HOOK("consumer prepares: armed");
 	if (!look_final(consumer) && !peal_doorbell_changed(&consumer->sleeper))
 		return 0;
 	peal_doorbell_disarm(&consumer->sleeper);

@@ -230,9 +230,9 @@ int peal_client_prepare(struct peal_client *client)
 	peal_doorbell_look(&client->sleeper);
 	if (has_incoming(client))
 		return 1;
-	PEAL__HOOK("prepare: about to");
+	PEAL__HOOK("client prepares: about to");
 	peal_doorbell_arm(&client->sleeper);
-	PEAL__HOOK("prepare: armed");
+	PEAL__HOOK("client prepares: armed");
 	if (!has_incoming(client) && !peal_doorbell_changed(&client->sleeper))
 		return 0;
 	peal_doorbell_disarm(&client->sleeper);

@@ -424,6 +424,19 @@ def mutant_with_an_unknown_check_is_found():
 
 
 @test
+def place_without_a_death_is_found():
+    table = 'tests/death/places.h'
+    row = SPDX + '{\n\t{"a: b", DIES_CLIENT | DIES_IN_FD_MODE},\n};\n'
+    hook = SPDX + 'void f(void)\n{\n\tPEAL__HOOK("a: b");\n}\n'
+    assert not problems(tidy.check_hooks, {'base/x.c': hook, table: row})
+    fails(tidy.check_hooks, 'base/x.c', hook, 'nobody is killed', 4)
+    fails(tidy.check_hooks, table, row, 'no such place', 3)
+    found = problems(tidy.check_hooks, {'base/x.c': hook, 'mpsc/y.c': hook,
+                                        table: row})
+    assert [path for path, _, _ in found] == ['mpsc/y.c'], found
+
+
+@test
 def path_of_one_machine_is_found():
     # Put together here, or the check would find it in this very file.
     fails(tidy.check_places, 'README.md', 'see /ho' 'me/ada/peal\n', 'path', 1)

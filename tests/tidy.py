@@ -607,6 +607,36 @@ def check_manners(tree):
             yield path, line, 'return -errno; errno itself belongs to the caller'
 
 
+# Where somebody can be killed, and the table of who is.
+HOOK = re.compile(r'\bPEAL__HOOK\(\s*"([^"]*)"')
+HOOKS_TABLE = 'tests/death/places.h'
+HOOKS_ROW = re.compile(r'^\t\{"([^"]*)",\s*(?:DIES_\w+[\s|]*)+\},?$', re.M)
+
+
+def check_hooks(tree):
+    """A place has a name of its own, and a row that says who is killed there."""
+    places = {}
+    for path in tree.paths:
+        if path.split('/')[0] not in LIBRARY or not path.endswith(('.c', '.h')):
+            continue
+        text = tree.text(path)
+        for match in HOOK.finditer(text):
+            line = text.count('\n', 0, match.start()) + 1
+            if match[1] in places:
+                yield path, line, (f"another place is called '{match[1]}': "
+                                   'give this one a name of its own')
+            places.setdefault(match[1], (path, line))
+    table = tree.text(HOOKS_TABLE) if HOOKS_TABLE in tree.paths else ''
+    rows = {}
+    for match in HOOKS_ROW.finditer(table):
+        rows.setdefault(match[1], table.count('\n', 0, match.start()) + 1)
+    for name in places.keys() - rows.keys():
+        yield *places[name], (f"nobody is killed at '{name}': give it a row in "
+                              f'{HOOKS_TABLE}')
+    for name in rows.keys() - places.keys():
+        yield HOOKS_TABLE, rows[name], f"take out '{name}', there is no such place"
+
+
 def check_places(tree):
     """No path of one machine, no address of a package registry."""
     mine = [str(path) for path in (tree.root.resolve(),
@@ -630,7 +660,8 @@ CHECKS = (
     check_implicit_order, check_label_pairs, check_symbols, check_wrapped,
     check_manual_names,
     check_manual_pages, check_header_contracts, check_licence, check_lengths,
-    check_tests_listed, check_reliability, check_format, check_manners, check_places,
+    check_tests_listed, check_reliability, check_format, check_manners, check_hooks,
+    check_places,
 )
 
 

@@ -269,13 +269,15 @@ static void start_stage(uint32_t mode)
 {
 	memset(board, 0, sizeof(*board));
 	wait_mode = mode;
-	assert_true(scene_start(serve_all, NULL) > 0);
-	assert_true(scene_reach(&board->is_open, 1, WATCH_NS));
-	assert_true(scene_start(call_when_asked, NULL) > 0);
-	assert_true(scene_reach(&board->is_connected, 1, WATCH_NS));
+	scene_start(serve_all, NULL);
+	if (!scene_reach(&board->is_open, 1, WATCH_NS))
+		fault("the server is not open");
+	scene_start(call_when_asked, NULL);
+	if (!scene_reach(&board->is_connected, 1, WATCH_NS))
+		fault("the other client does not connect");
 }
 
-static void end_stage(void)
+static inline void end_stage(void)
 {
 	scene_begin_again();
 	assert_string_equal(board->fault, "");
@@ -289,7 +291,7 @@ static void begin_life(void)
 }
 
 /* After a victim that has ended so: is all as it must be? */
-static void judge_life(int status, const char *what)
+static void examine_life(int status)
 {
 	if (status != 0 && status != CHECK_KILLED_BY + SIGKILL)
 		fault("the victim ended with %d", status);
@@ -300,8 +302,27 @@ static void judge_life(int status, const char *what)
 	else if (!scene_reach_unless(board->fault, &board->alone, board->asked,
 	                             WATCH_NS))
 		fault("the server does not get up");
+}
+
+static inline void judge_life(int status, const char *what)
+{
+	examine_life(status);
 	if (board->fault[0] != '\0')
 		fail_msg("%s: %s", what, board->fault);
+}
+
+/* Of a share of those that are stepped: with a board of its own. */
+static inline void begin_share(uint32_t mode)
+{
+	board = scene_board(sizeof(*board));
+	if (board == NULL)
+		abort();
+	start_stage(mode);
+}
+
+static inline const char *found_fault(void)
+{
+	return board->fault;
 }
 
 #endif

@@ -5,8 +5,9 @@
  *	caller     one call at a time
  *	pipeliner  a few requests at once: each id comes back once, answered
  *	           or lost
+ *	stranger   another caller, of another user; only where we are root
  *	victim     a new process each time
- *	heir       opens the name after it: both are answered, nothing is left,
+ *	heir       opens the name after it: all are answered, nothing is left,
  *	           and they hold what they held at first
  *
  * A request and its answer are the same stamp, a push has a stamp of PUSHER.
@@ -16,19 +17,26 @@
 
 #include "tests/death/heir.h"
 
+#include <sys/stat.h>
+
 #include "peal/client.h"
 
 #define NAME "mortal"
-#define ASKER_COUNT 2
 #define PUSHER ASKER_COUNT
+#define STRANGER_UID 12345
 #define DEPTH 4
 #define MESSAGE_BYTES 100
 
-enum { CALLER, PIPELINER };
+enum { CALLER, PIPELINER, STRANGER, ASKER_COUNT };
+
+/* Ask nothing anew for now; then one of them asks once. */
+enum { HUSH_NOBODY, HUSH_ALL, HUSH_ALL_BUT_ONE_CALL };
 
 struct board {
 	uint64_t over;
-	uint64_t hush; /* clients: ask nothing anew for now */
+	uint64_t hush;
+	uint64_t who; /* it is that asks once */
+	uint64_t is_idle[ASKER_COUNT];
 	uint64_t stop; /* the heir: close */
 	uint64_t push_count;
 	struct told told; /* that a request was lost */
@@ -39,6 +47,8 @@ struct board {
 };
 
 static struct board *board;
+static uint32_t wait_mode; /* of everybody in this part */
+static uint32_t asker_count = ASKER_COUNT;
 
 #define fault(...) scene_fault(board->fault, sizeof(board->fault), __VA_ARGS__)
 
@@ -48,6 +58,7 @@ struct asker {
 	struct peal_client *client;
 	uint32_t number;
 	bool is_connected; /* and answered */
+	bool has_called;   /* once, where all others are to be quiet */
 	uint64_t sequence;
 	uint64_t last_push, reconnect_count;
 	struct {
@@ -132,6 +143,7 @@ static int pause_after(struct asker *asker, int error)
 	if (!is_absence(error))
 		return fault("client %u: %d", asker->number, error);
 	asker->is_connected = false;
+	scene_put(&board->is_idle[asker->number], 0);
 	scene_sleep_ns(SCENE_MS / 2);
 	return 0;
 }
@@ -204,12 +216,45 @@ static int call_many(struct asker *asker)
 static void idle(struct asker *asker)
 {
 	struct peal_message answer;
-	int error = peal_client_recv(asker->client, SCENE_MS, &answer);
+	int error;
 
+	scene_put(&board->is_idle[asker->number], 1);
+	/* Who may have to ask does not sleep for long. */
+	error = peal_client_recv(asker->client,
+	                         scene_get(&board->who) == asker->number
+	                                 ? SCENE_MS
+	                                 : 20 * SCENE_MS,
+	                         &answer);
 	if (error == 0)
 		fault("client %u: an answer to nothing", asker->number);
 	else if (error != -ETIMEDOUT)
 		pause_after(asker, error);
+}
+
+/* May it ask now, or is it to be quiet? */
+static bool is_to_ask(struct asker *asker)
+{
+	uint64_t hush = scene_get(&board->hush);
+
+	if (hush == HUSH_NOBODY) {
+		asker->has_called = false;
+		scene_put(&board->is_idle[asker->number], 0);
+	}
+	/* Only who is connected may be quiet, or it would never be. */
+	if (hush == HUSH_NOBODY || !asker->is_connected)
+		return true;
+	if (hush == HUSH_ALL || asker->has_called ||
+	    scene_get(&board->who) != asker->number)
+		return false;
+	asker->has_called = true;
+	return true;
+}
+
+static bool become(uint32_t uid)
+{
+	return setresgid(uid, uid, uid) == 0 && setresuid(uid, uid, uid) == 0 &&
+	       prctl(PR_SET_DUMPABLE, 1) == 0 &&
+	       prctl(PR_SET_PDEATHSIG, SIGKILL) == 0;
 }
 
 static int ask_for_ever(void *arg)
@@ -218,7 +263,10 @@ static int ask_for_ever(void *arg)
 	struct peal_client_options options = PEAL_CLIENT_OPTIONS_INIT;
 	int error;
 
+	if (asker.number == STRANGER && !become(STRANGER_UID))
+		return fault("cannot be another user");
 	options.name = NAME;
+	options.wait_mode = wait_mode;
 	options.on_push = note_push;
 	options.arg = &asker;
 	options.reconnect = 1;
@@ -228,10 +276,10 @@ static int ask_for_ever(void *arg)
 		if (pause_after(&asker, error) < 0)
 			return 1;
 	while (scene_get(&board->over) == 0)
-		if (scene_get(&board->hush) != 0)
+		if (!is_to_ask(&asker))
 			idle(&asker);
-		else if ((asker.number == CALLER ? call_once(&asker)
-		                                 : call_many(&asker)) < 0)
+		else if ((asker.number == PIPELINER ? call_many(&asker)
+		                                    : call_once(&asker)) < 0)
 			return 2;
 	return peal_client_close(asker.client);
 }
@@ -255,17 +303,25 @@ static struct peal_reactor *open_reactor(void (*serve)(struct peal_request *,
                                                        void *),
                                          uint32_t worker_count)
 {
+	static const uint32_t stranger = STRANGER_UID;
 	struct peal_reactor_options options = PEAL_REACTOR_OPTIONS_INIT;
 	struct peal_reactor *reactor;
 	struct peal_failure failure;
 
 	options.name = NAME;
+	options.wait_mode = wait_mode;
+	options.socket_mode = 0666;
+	options.allow_uid = &stranger;
+	options.allow_uid_count = 1;
 	options.on_request = serve;
 	options.worker_count = worker_count;
 	options.inline_mode = worker_count > 0 ? PEAL_INLINE_NEVER
 	                                       : PEAL_INLINE_AUTO;
 	options.spin_mode = PEAL_SPIN_NEVER;
 	options.client_max = 8;
+	/* Its tables are looked through when it is closed, row by row. */
+	options.in_flight_max = 64;
+	options.in_flight_per_client_max = 16;
 	options.ring_default_bytes = PEAL_RING_MIN_BYTES;
 	options.ret_failure = &failure;
 	if (peal_reactor_open(&options, &reactor) == 0)
@@ -301,15 +357,22 @@ static int open_board(void **state)
 	return board != NULL ? scene_group_setup(state) : -1;
 }
 
-static void start_askers(void)
+static void start_askers(uint32_t mode)
 {
 	memset(board, 0, sizeof(*board));
-	for (uintptr_t i = 0; i < ASKER_COUNT; i++)
+	wait_mode = mode;
+	if (geteuid() != 0) {
+		print_message("no client of another user: we are not root\n");
+		asker_count = STRANGER;
+	} else if (chmod(scene_directory, 0711) != 0) {
+		fault("the stranger has no way to the socket");
+	}
+	for (uintptr_t i = 0; i < asker_count; i++)
 		scene_start(ask_for_ever, (void *)i);
 }
 
 /* After a victim that has ended so: is all as it must be? */
-static void judge_life(int status, const char *what)
+static void examine_life(int status)
 {
 	uint64_t before[ASKER_COUNT];
 	const char *why;
@@ -320,7 +383,7 @@ static void judge_life(int status, const char *what)
 	memcpy(before, board->answered, sizeof(before));
 	scene_put(&board->stop, 0);
 	heir = scene_start(inherit, NULL);
-	for (uint32_t i = 0; i < ASKER_COUNT; i++)
+	for (uint32_t i = 0; i < asker_count; i++)
 		if (!scene_reach_unless(board->fault, &board->answered[i],
 		                        before[i] + DEPTH, WATCH_NS))
 			fault("client %u is not answered by the heir", i);
@@ -330,8 +393,27 @@ static void judge_life(int status, const char *what)
 		fault("%s", why);
 	if (board->told.max_ns > FAR_ABOVE_NS)
 		fault("told after %.0f ms", (double)board->told.max_ns / 1e6);
+}
+
+static inline void judge_life(int status, const char *what)
+{
+	examine_life(status);
 	if (board->fault[0] != '\0')
 		fail_msg("%s: %s", what, board->fault);
+}
+
+/* Of a share of those that are stepped: with a board of its own. */
+static inline void begin_share(uint32_t mode)
+{
+	board = scene_board(sizeof(*board));
+	if (board == NULL)
+		abort();
+	start_askers(mode);
+}
+
+static inline const char *found_fault(void)
+{
+	return board->fault;
 }
 
 #endif

@@ -10,9 +10,7 @@
 
 #define SENT_COUNT 3
 #define REQUEST_COUNT (2 + SENT_COUNT + 2) /* of live(), at most */
-/* In attach, ring and sleep; told, woken, attached again, in the socket's mode
- * prepared. */
-#define PLACE_COUNT 14
+#define DRY_RUN_MAX 5
 
 static uint64_t passing_max = 3;
 
@@ -106,7 +104,8 @@ static void killed_at_every_place(void **state)
 {
 	places_open(NULL);
 	start_stage(scene_mode(state));
-	places_kill_at_each(run_life, NULL, PLACE_COUNT, 1, passing_max);
+	places_kill_at_each(run_life, NULL, DIES_CLIENT, scene_mode(state),
+	                    DRY_RUN_MAX, passing_max);
 	end_stage();
 }
 

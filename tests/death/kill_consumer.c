@@ -16,12 +16,10 @@
  *
  *	./test_kill_consumer [--full]     20 kills, or 100
  */
-#include "tests/scene.h"
+#include "tests/death/heir.h"
 
 #define PRODUCER_COUNT 4
 #define NAME "words"
-#define PROMISED_NS (100 * SCENE_MS)
-#define FAR_ABOVE_NS (SCENE_IS_SANITIZED ? 3 * SCENE_S : SCENE_S)
 #define SLOW_CALLS_MAX 64
 
 enum { STREAMS, STREAMS_IN_POLL, FILLS, SENDS_SLOWLY };
@@ -69,7 +67,7 @@ static void note_told(struct actor *actor, uint64_t calls)
 	actor->told_count++;
 	if (calls > actor->calls_max)
 		actor->calls_max = calls;
-	if (late_ns > PROMISED_NS && actor != &board->actors[SENDS_SLOWLY])
+	if (late_ns > SOON_NS && actor != &board->actors[SENDS_SLOWLY])
 		actor->told_late_count++;
 	if (late_ns > actor->told_max_ns)
 		actor->told_max_ns = late_ns;
@@ -263,7 +261,7 @@ static void print_sums(void)
 {
 	static const char *const names[] = {"streaming", "streaming in poll",
 	                                    "blocked", "slow"};
-	uint64_t late_count = 0, max_ns = 0, sent = 0;
+	uint64_t told_count = 0, late_count = 0, max_ns = 0, sent = 0;
 
 	for (int i = 0; i < PRODUCER_COUNT; i++) {
 		const struct actor *actor = &board->actors[i];
@@ -275,6 +273,7 @@ static void print_sums(void)
 			(double)actor->told_max_ns / 1e6,
 			(unsigned long long)actor->calls_max,
 			(unsigned long long)actor->lost_bytes);
+		told_count += i == SENDS_SLOWLY ? 0 : actor->told_count;
 		late_count += actor->told_late_count;
 		sent += actor->sent_count;
 		if (i != SENDS_SLOWLY && actor->told_max_ns > max_ns)
@@ -282,10 +281,12 @@ static void print_sums(void)
 	}
 	print_message("kill_consumer: %d kills, %llu messages sent, %llu "
 	              "taken; -ECONNRESET after %.1f ms at most, %llu times "
-	              "after more than 100 ms\n",
+	              "too late\n",
 	              round_count, (unsigned long long)sent,
 	              (unsigned long long)board->taken_count,
 	              (double)max_ns / 1e6, (unsigned long long)late_count);
+	/* 100 ms is the promise; the machine may be busy. */
+	assert_true(late_count * 100 <= told_count * LATE_PERCENT);
 	assert_true(max_ns < FAR_ABOVE_NS);
 	assert_true(board->actors[SENDS_SLOWLY].calls_max <= SLOW_CALLS_MAX);
 }

@@ -123,8 +123,7 @@ static bool run_to(const struct steps_operation *operation, uint64_t target,
 	victim = scene_start(operation->live, operation->arg);
 	was_killed = steps_run(victim, victim, target, steps);
 	scene_put(&board->hush, HUSH_NOBODY);
-	judge_life(scene_wait(victim, WATCH_NS),
-	           steps_describe(operation->name, steps));
+	examine_life(scene_wait(victim, WATCH_NS));
 	return was_killed;
 }
 
@@ -139,10 +138,16 @@ static void killed_at_any_instruction(void **state)
 	         .unblock = ring_it},
 		{.name = "close", .live = close_the_name},
 	};
+	static const struct steps_stage stage = {
+		.operations = operations,
+		.count = CHECK_COUNT(operations),
+		.begin = begin_share,
+		.live = run_to,
+		.end = end_share,
+		.what_is_wrong = found_fault,
+	};
 
-	start_senders(scene_mode(state));
-	steps_try_all(operations, CHECK_COUNT(operations), run_to, 50);
-	end_senders();
+	steps_try_all(&stage, scene_mode(state));
 }
 
 int main(int argc, char **argv)

@@ -119,7 +119,6 @@ static bool run_to(const struct steps_operation *operation, uint64_t target,
                    struct steps *steps)
 {
 	uint64_t use_count = board->use_count;
-	const char *what;
 	bool was_killed;
 	pid_t victim;
 
@@ -127,12 +126,11 @@ static bool run_to(const struct steps_operation *operation, uint64_t target,
 	victim = scene_start(operation->live, operation->arg);
 	was_killed = steps_run(victim, victim, target, steps);
 	let_go();
-	what = steps_describe(operation->name, steps);
-	judge_life(scene_wait(victim, WATCH_NS), what);
+	examine_life(scene_wait(victim, WATCH_NS));
 	/* Killed early in attach it may never have had one. */
 	if (operation->live != attach_and_send && use_count != 0 &&
 	    board->use_count == use_count)
-		fail_msg("%s: the slot has its old generation", what);
+		fault("the slot has its old generation");
 	return was_killed;
 }
 
@@ -154,10 +152,16 @@ static void killed_at_any_instruction(void **state)
 	         .unblock = let_go},
 		{.name = "detach", .live = send_and_detach},
 	};
+	static const struct steps_stage stage = {
+		.operations = operations,
+		.count = CHECK_COUNT(operations),
+		.begin = begin_share,
+		.live = run_to,
+		.end = let_go,
+		.what_is_wrong = found_fault,
+	};
 
-	start_stage(scene_mode(state));
-	steps_try_all(operations, CHECK_COUNT(operations), run_to, 50);
-	end_stage();
+	steps_try_all(&stage, scene_mode(state));
 }
 
 int main(int argc, char **argv)

@@ -17,6 +17,8 @@
 #include "peal/ring.h"
 
 #define DRY_RUNS 3
+#define TRIES 10      /* to reach a boundary */
+#define MISSED_MAX 10 /* percent of the boundaries that may be nobody's end */
 #define RING_BYTES 4096
 #define BATCH_MAX 2
 #define MESSAGE_BYTES 100
@@ -323,7 +325,8 @@ static void kill_at_every_step(const char *name, uint64_t batch,
                                            struct steps *steps))
 {
 	static struct steps steps = {.everywhere = true};
-	uint64_t kill_count = 0, count = UINT64_MAX;
+	uint64_t missed_count = 0, life_count = 0, count = UINT64_MAX;
+	bool was_killed;
 
 	/* The shortest: who is disturbed has to look again and again. */
 	for (int i = 0; i < DRY_RUNS; i++) {
@@ -334,15 +337,21 @@ static void kill_at_every_step(const char *name, uint64_t batch,
 			count = steps.count;
 	}
 	for (uint64_t target = 1; target <= count; target++) {
-		kill_count += run(batch, target, &steps);
-		expect_nothing_wrong(&steps, name);
+		was_killed = false;
+		/* A life may be a little shorter than the dry run. */
+		for (int i = 0; i < TRIES && !was_killed; i++) {
+			was_killed = run(batch, target, &steps);
+			expect_nothing_wrong(&steps, name);
+			life_count++;
+		}
+		missed_count += !was_killed;
 	}
-	print_message("steps: %s: %llu boundaries, %u of system calls; %llu "
-	              "kills\n",
+	print_message("steps: %s: %llu boundaries, %u of system calls; %llu of "
+	              "them never reached, %llu lives\n",
 	              name, (unsigned long long)count, steps.call_count,
-	              (unsigned long long)kill_count);
-	/* A life may be a little shorter than the dry run. */
-	assert_true(kill_count > count / 2);
+	              (unsigned long long)missed_count,
+	              (unsigned long long)life_count);
+	assert_true(missed_count * 100 <= count * MISSED_MAX);
 	assert_true(steps.call_count > 0);
 }
 

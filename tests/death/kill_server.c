@@ -13,7 +13,7 @@
  *
  *	./test_kill_server [--full]     15 kills, or 100
  */
-#include "tests/scene.h"
+#include "tests/death/heir.h"
 
 #include <pthread.h>
 
@@ -435,7 +435,7 @@ static int wait_for_ever(void *arg)
 
 static void who_waits_hears_of_the_death_soon(void **state)
 {
-	uint64_t worst_ns = 0;
+	uint64_t worst_ns = 0, late_count = 0;
 
 	(void)state;
 	for (int i = 0; i < kill_count; i++) {
@@ -463,14 +463,18 @@ static void who_waits_hears_of_the_death_soon(void **state)
 			ns = watch->dead_ns + watch->delayed_ns[j];
 			if (watch->noted_ns[j] > ns + worst_ns)
 				worst_ns = watch->noted_ns[j] - ns;
+			late_count += watch->noted_ns[j] > ns + SOON_NS;
 		}
 		munmap(watch, sizeof(*watch));
 	}
 	print_message("kill_server: %d kills, the last of %d who waited heard "
-	              "of it after %.1f ms at worst\n",
-	              kill_count, WAITER_COUNT, (double)worst_ns / 1e6);
+	              "of it after %.1f ms at worst, %llu too late\n",
+	              kill_count, WAITER_COUNT, (double)worst_ns / 1e6,
+	              (unsigned long long)late_count);
 	/* 100 ms is the promise; the machine may be busy. */
-	assert_true(worst_ns < 400 * SCENE_MS);
+	assert_true(late_count * 100 <=
+	            (uint64_t)kill_count * WAITER_COUNT * LATE_PERCENT);
+	assert_true(worst_ns < FAR_ABOVE_NS);
 }
 
 int main(int argc, char **argv)

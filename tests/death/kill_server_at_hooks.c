@@ -9,10 +9,6 @@
 #include "tests/death/places.h"
 
 #define SERVED_COUNT 60 /* in one life */
-/* Of admission and the name, of ring and sleep, and of the reactor: published,
- * to be stopped; with workers also pushed, told, returned, ended. */
-#define PLACE_COUNT 16
-#define PLACES_OF_WORKERS 4
 #define DRY_RUN_MAX 10
 
 static uint64_t passing_max = 2;
@@ -58,38 +54,39 @@ static int run_life(void *arg, const char *what)
 	return status;
 }
 
-static void kill_at_every_place(uint32_t worker_count, uint32_t place_count)
+static void kill_at_every_place(uint32_t worker_count, uint32_t who,
+                                uint32_t mode)
 {
+	const char *why;
+
 	places_open(&board->told.kill_ns);
-	start_askers();
+	start_askers(mode);
 	/* On a busy machine one life may have no time to sleep. */
-	places_kill_at_each(run_life, (void *)(uintptr_t)worker_count,
-	                    place_count, DRY_RUN_MAX, passing_max);
+	places_kill_at_each(run_life, (void *)(uintptr_t)worker_count, who,
+	                    mode, DRY_RUN_MAX, passing_max);
 	scene_put(&board->over, 1);
-	print_message("%llu requests were lost, once each, at most %.1f ms "
-	              "after the kill\n",
-	              (unsigned long long)board->told.count,
-	              (double)board->told.max_ns / 1e6);
+	why = told_fault(&board->told, LATE_PERCENT);
+	if (why != NULL)
+		fail_msg("%s", why);
 	scene_kill_all();
 }
 
 static void killed_at_every_place_of_the_reactors_thread(void **state)
 {
-	(void)state;
-	kill_at_every_place(0, PLACE_COUNT);
+	kill_at_every_place(0, DIES_SERVER, scene_mode(state));
 }
 
 static void killed_at_every_place_with_workers(void **state)
 {
-	(void)state;
-	kill_at_every_place(2, PLACE_COUNT + PLACES_OF_WORKERS);
+	kill_at_every_place(2, DIES_SERVER_OF_WORKERS, scene_mode(state));
 }
 
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		SCENE_TEST(killed_at_every_place_of_the_reactors_thread),
-		SCENE_TEST(killed_at_every_place_with_workers),
+		SCENE_TESTS_OF_MODES(
+			killed_at_every_place_of_the_reactors_thread),
+		SCENE_TESTS_OF_MODES(killed_at_every_place_with_workers),
 	};
 
 	if (scene_is_full(argc, argv))

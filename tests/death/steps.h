@@ -31,6 +31,7 @@
 #include <sched.h>
 #include <stddef.h>
 #include <sys/ptrace.h>
+#include <sys/resource.h>
 #include <sys/user.h>
 
 #define STEPS_NEVER UINT64_MAX
@@ -38,6 +39,7 @@
 #define STEPS_STEPS_MAX 2000000 /* then it goes in circles */
 #define STEPS_CALL_STOP 0x80    /* of a signal: it is in a system call */
 #define STEPS_YIELDS 5
+#define STEPS_HURRY 10
 #define STEPS_PATIENCE_NS (20 * SCENE_S)
 
 enum steps_kind {
@@ -377,6 +379,12 @@ static inline void steps_share(pid_t tid, cpu_set_t *ret_all)
 	sched_setaffinity(tid, sizeof(one), &one);
 }
 
+static inline void steps_set_nice(pid_t tid, int nice)
+{
+	setpriority(PRIO_PROCESS, 0, nice);
+	setpriority(PRIO_PROCESS, (id_t)tid, nice);
+}
+
 /*
  * The thread @tid of our child @pid goes on from its mark to boundary @target,
  * where its process is killed: true. False when the operation ended before:
@@ -386,8 +394,8 @@ static inline void steps_share(pid_t tid, cpu_set_t *ret_all)
 static inline bool steps_run(pid_t pid, pid_t tid, uint64_t target,
                              struct steps *steps)
 {
+	int nice = getpriority(PRIO_PROCESS, 0), status;
 	cpu_set_t all;
-	int status;
 
 	steps->call = -1;
 	steps->kind = STEPS_FAILED;
@@ -396,7 +404,11 @@ static inline bool steps_run(pid_t pid, pid_t tid, uint64_t target,
 	steps_share(tid, &all);
 	if (target == STEPS_NEVER) {
 		steps->count = steps->call_count = 0;
+		/* Who takes a second to say hello is turned away: they go
+		 * before others, where we may ask for that. */
+		steps_set_nice(tid, nice - STEPS_HURRY);
 		steps_walk(tid, target, steps);
+		steps_set_nice(tid, nice);
 	} else {
 		steps_jump(tid, target, steps);
 	}

@@ -203,13 +203,15 @@ static void start_stage(uint32_t mode)
 {
 	memset(board, 0, sizeof(*board));
 	wait_mode = mode;
-	assert_true(scene_start(consume, NULL) > 0);
-	assert_true(scene_reach(&board->is_open, 1, WATCH_NS));
-	assert_true(scene_start(ping_when_asked, NULL) > 0);
-	assert_true(scene_reach(&board->is_attached, 1, WATCH_NS));
+	scene_start(consume, NULL);
+	if (!scene_reach(&board->is_open, 1, WATCH_NS))
+		fault("the consumer is not open");
+	scene_start(ping_when_asked, NULL);
+	if (!scene_reach(&board->is_attached, 1, WATCH_NS))
+		fault("the other one does not attach");
 }
 
-static void end_stage(void)
+static inline void end_stage(void)
 {
 	scene_begin_again();
 	assert_string_equal(board->fault, "");
@@ -222,7 +224,7 @@ static void begin_life(void)
 }
 
 /* After it, and its death if it came to that: did all go on as it must? */
-static void judge_life(int status, const char *what)
+static void examine_life(int status)
 {
 	if (status != 0 && status != CHECK_KILLED_BY + SIGKILL)
 		fault("the victim ended with %d", status);
@@ -246,8 +248,27 @@ static void judge_life(int status, const char *what)
 		      (unsigned long long)board->received,
 		      (unsigned long long)board->published,
 		      (unsigned long long)board->attempted);
+}
+
+static inline void judge_life(int status, const char *what)
+{
+	examine_life(status);
 	if (board->fault[0] != '\0')
 		fail_msg("%s: %s", what, board->fault);
+}
+
+/* Of a share of those that are stepped: with a board of its own. */
+static inline void begin_share(uint32_t mode)
+{
+	board = scene_board(sizeof(*board));
+	if (board == NULL)
+		abort();
+	start_stage(mode);
+}
+
+static inline const char *found_fault(void)
+{
+	return board->fault;
 }
 
 #endif

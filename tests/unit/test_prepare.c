@@ -64,7 +64,10 @@ static int end_in_loop(void **state)
 #define IN_LOOP(test) \
 	cmocka_unit_test_setup_teardown(test, begin_in_loop, end_in_loop)
 
-static const char *const places[] = {"prepare: about to", "prepare: armed"};
+static const char *const consumers_places[] = {"consumer prepares: about to",
+                                               "consumer prepares: armed"};
+static const char *const producers_places[] = {"producer prepares: about to",
+                                               "producer prepares: armed"};
 
 /* Prepare says that there is work, or what it polls says so. */
 static bool consumer_would_notice(void)
@@ -81,9 +84,9 @@ static void publish(void)
 static void message_that_comes_during_prepare_is_not_slept_through(void **state)
 {
 	(void)state;
-	for (size_t i = 0; i < CHECK_COUNT(places); i++)
+	for (size_t i = 0; i < CHECK_COUNT(consumers_places); i++)
 		for (int round = 0; round < 3; round++) {
-			at(places[i], publish);
+			at(consumers_places[i], publish);
 			assert_true(consumer_would_notice());
 			assert_int_equal(event.count, 2);
 			peal_consumer_dispatch(consumer);
@@ -99,9 +102,9 @@ static void notify(void)
 static void notify_that_comes_during_prepare_is_not_slept_through(void **state)
 {
 	(void)state;
-	for (size_t i = 0; i < CHECK_COUNT(places); i++)
+	for (size_t i = 0; i < CHECK_COUNT(consumers_places); i++)
 		for (int round = 0; round < 3; round++) {
-			at(places[i], notify);
+			at(consumers_places[i], notify);
 			assert_true(consumer_would_notice());
 			assert_int_equal(event.count, 1);
 			peal_consumer_dispatch(consumer);
@@ -125,10 +128,10 @@ static void release(void)
 static void room_that_comes_during_prepare_is_not_slept_through(void **state)
 {
 	(void)state;
-	for (size_t i = 0; i < CHECK_COUNT(places); i++)
+	for (size_t i = 0; i < CHECK_COUNT(producers_places); i++)
 		for (int round = 0; round < 3; round++) {
 			assert_int_equal(fill(producer, 3000), 1);
-			at(places[i], release);
+			at(producers_places[i], release);
 			assert_true(peal_producer_prepare(producer, 3000) ==
 			                    1 ||
 			            is_readable(peal_producer_fd(producer), 0));

@@ -34,8 +34,8 @@ static void receive_all(struct peal_client *client)
 
 static void lane_that_is_read_during_prepare_is_not_slept_through(void **state)
 {
-	static const char *const places[] = {"prepare: about to",
-	                                     "prepare: armed"};
+	static const char *const places[] = {"client prepares: about to",
+	                                     "client prepares: armed"};
 	struct peal_reactor_options options = usual_options();
 	struct peal_client_options wish = PEAL_CLIENT_OPTIONS_INIT;
 	struct peal_client *client;

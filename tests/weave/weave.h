@@ -8,9 +8,11 @@
  *
  * Places are the library's hooks and weave_point() of the test. An actor that
  * sleeps does so in the kernel, as in life: it is asleep when it has gone on
- * from "sleep: looked again" and the kernel says so, and it can run again when
- * the kernel says that. When nobody can run and somebody sleeps, a wake was
- * lost, and the schedule that lost it is printed.
+ * from "sleep: looked again", or from where it waits to be welcomed, and the
+ * kernel says so, and it can run again when the kernel says that. When nobody
+ * can run and somebody sleeps, a wake was lost, and the schedule that lost it
+ * is printed. Other threads than the actors run freely: the one of admission
+ * in futex mode. In fd mode its work is the consumer's own: weave_door.c.
  *
  * Orders are enumerated depth first, those first that switch rarely: a switch
  * away from an actor that could go on is a preemption, and their number is
@@ -37,6 +39,7 @@
 #define WEAVE_ACTORS 2
 #define WEAVE_STEPS_MAX 400
 #define WEAVE_SLEEP_PLACE "sleep: looked again"
+#define WEAVE_GREETING_PLACE "attach: connected"
 
 enum weave_state { WEAVE_AT_PLACE, WEAVE_RUNNING, WEAVE_ASLEEP, WEAVE_DONE };
 
@@ -127,7 +130,8 @@ static inline bool weave_sleeps(const struct weave_actor *actor)
 /* Wait for an actor that runs to come to a place, or to fall asleep. */
 static inline void weave_settle(struct weave_actor *actor)
 {
-	bool may_sleep = strcmp(actor->place, WEAVE_SLEEP_PLACE) == 0;
+	bool may_sleep = strcmp(actor->place, WEAVE_SLEEP_PLACE) == 0 ||
+	                 strcmp(actor->place, WEAVE_GREETING_PLACE) == 0;
 
 	while (scene_get(&actor->is_at_place) == 0) {
 		if (!may_sleep) {
@@ -162,11 +166,19 @@ static inline int weave_choose(struct weave *weave, int current)
 	int other = 1 - current;
 	bool can_stay = weave->actors[current].state == WEAVE_AT_PLACE;
 	bool can_switch = weave->actors[other].state == WEAVE_AT_PLACE;
-	bool is_first = weave->step_count == 0;
+	bool is_first = weave->step_count == 0, is_planned;
 
+	is_planned = !weave->is_random && step->switched &&
+	             weave->step_count < weave->prefix_count;
 	step->could_switch =
 		can_stay && can_switch &&
 		(is_first || weave->preemption_count < weave->preemption_max);
+	/* The kernel may have it otherwise this time: that is not tried again,
+	 * or there would be no end. */
+	if (is_planned && !step->could_switch) {
+		step->could_switch = 1;
+		return can_stay ? current : can_switch ? other : -1;
+	}
 	if (weave->is_random)
 		step->switched = can_stay && can_switch &&
 		                 scene_random(&weave->chance) % 3 == 0;
