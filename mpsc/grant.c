@@ -49,13 +49,26 @@ static bool contains(const uint32_t *ids, size_t count, uint32_t id)
 	return false;
 }
 
-static bool is_allowed(const struct peal_consumer_options *options,
+/* Our own user: the one that opened, or the only one that we still can be. One
+ * that we are for a moment, to open a file as it, say, is a stranger. */
+static bool is_our_own(const struct peal__admission *admission, uint32_t uid)
+{
+	uid_t real, effective, saved;
+
+	return uid == admission->own_uid ||
+	       (getresuid(&real, &effective, &saved) == 0 && uid == real &&
+	        uid == effective && uid == saved);
+}
+
+static bool is_allowed(const struct peal__admission *admission,
                        const struct peal_peer_info *info)
 {
+	const struct peal_consumer_options *options = &admission->options;
+
 	if (contains(options->allow_uid, options->allow_uid_count, info->uid) ||
 	    contains(options->allow_gid, options->allow_gid_count, info->gid))
 		return true;
-	return info->uid == geteuid() || info->uid == 0;
+	return info->uid == 0 || is_our_own(admission, info->uid);
 }
 
 /* Another uid gets no page that others write, and no huge pages. A process that
@@ -340,7 +353,7 @@ int peal__grant_check(const struct peal__admission *admission,
 			"user %u may be anybody whom this user "
 			"namespace has no number for; use another one",
 			seat->info.uid);
-	if (!is_allowed(&admission->options, &seat->info))
+	if (!is_allowed(admission, &seat->info))
 		return peal__fail(failure, -EACCES,
 		                  "user %u is not allowed here; see allow_uid "
 		                  "and allow_gid",

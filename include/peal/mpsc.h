@@ -87,10 +87,10 @@ struct peal_consumer_options {
 	uint32_t memory_flags; /* PEAL_MEMORY_HUGE | ... */
 	int numa_node;         /* -1: any; of no effect on huge pages */
 
-	/* Who may attach besides our own uid and root. The socket's mode must
-	 * let them connect as well: 0600 is the default, 0666 leaves it to the
-	 * lists. A user may do so attach_rate_max times a second, up to
-	 * 1,000,000, and waits when it is faster; 0: as often as it likes. */
+	/* Who may attach besides root and our own user, who opened or whom we
+	 * have become for good. The socket's mode must let them connect too:
+	 * 0600, the default, or 0666, so that the lists decide. One user may
+	 * do so attach_rate_max times a second, 1 to 1,000,000; 0: no limit. */
 	uint32_t socket_mode;
 	uint32_t attach_rate_max;
 	const uint32_t *allow_uid;

@@ -70,8 +70,10 @@ static void what_the_server_cannot_make_is_told_as_the_servers(void **state)
 
 /* users ------------------------------------------------------------------- */
 
+#define REFUSED 3
+
 /* Whose bell page does somebody get who attaches as DIRECTORY_UID? 0: nobody's;
- * 1: the server's; more: an error. */
+ * 1: the server's; REFUSED; more: an error. */
 static int attach_as_user(void *unused)
 {
 	static const struct peal__wish wish = {"words", PEAL__ROLE_PRODUCER,
@@ -80,48 +82,76 @@ static int attach_as_user(void *unused)
 	int error;
 
 	(void)unused;
-	if (setresuid(0, 0, 0) != 0 || !directory_become_user())
+	/* A server that has become this user for good has children like it. */
+	if (setresuid(0, 0, 0) == 0 && !directory_become_user())
 		return 2;
 	error = peal__attach(&wish, peal__deadline_after(PATIENCE_NS), NULL,
 	                     &connection);
-	return error < 0 ? 3 : connection.bell_page != NULL;
+	if (error < 0)
+		return error == -EACCES ? REFUSED : 4;
+	return connection.bell_page != NULL;
 }
 
-/* Opens as one user and admits as another; the real one stays root. */
+/* As whom a server opens, and as whom it admits; the real one stays root. */
+struct serving {
+	uid_t opens, admits;
+	bool is_listed;   /* the other user */
+	bool is_for_good; /* it admits as nobody else any more */
+};
+
 static int serve_as(void *argument)
 {
 	static const uint32_t allowed[] = {DIRECTORY_UID};
-	const uid_t *uids = argument;
+	const struct serving *serving = argument;
 	struct peal_consumer_options options = consumer_options();
 	struct peal_consumer *consumer;
 	int status;
 
 	options.socket_mode = 0666;
 	options.allow_uid = allowed;
-	options.allow_uid_count = 1;
-	if (seteuid(uids[0]) != 0 ||
-	    peal_consumer_open(&options, &consumer) != 0 || seteuid(0) != 0 ||
-	    seteuid(uids[1]) != 0)
+	options.allow_uid_count = serving->is_listed;
+	if (seteuid(serving->opens) != 0 ||
+	    peal_consumer_open(&options, &consumer) != 0 || seteuid(0) != 0)
 		return 10;
-	status = check_in_child(attach_as_user, NULL);
-	if (seteuid(0) != 0 || peal_consumer_close(consumer) != 0)
+	if (serving->is_for_good ? setuid(serving->admits) != 0
+	                         : seteuid(serving->admits) != 0)
 		return 11;
-	return status;
+	status = check_in_child(attach_as_user, NULL);
+	if (!serving->is_for_good && seteuid(0) != 0)
+		return 12;
+	return peal_consumer_close(consumer) == 0 ? status : 13;
+}
+
+static int serve(uid_t opens, uid_t admits, bool is_listed, bool is_for_good)
+{
+	struct serving serving = {opens, admits, is_listed, is_for_good};
+
+	return check_in_child(serve_as, &serving);
 }
 
 static void user_that_we_are_for_a_moment_is_isolated(void **state)
 {
-	uid_t for_a_moment[] = {0, DIRECTORY_UID};
-	uid_t at_first[] = {DIRECTORY_UID, 0};
-	uid_t always[] = {DIRECTORY_UID, DIRECTORY_UID};
-
 	(void)state;
 	if (geteuid() != 0)
 		CHECK_SKIP("it takes root to be several users");
 	assert_int_equal(chmod(own.directory.path, 0777), 0);
-	assert_int_equal(check_in_child(serve_as, for_a_moment), 0);
-	assert_int_equal(check_in_child(serve_as, at_first), 0);
-	assert_int_equal(check_in_child(serve_as, always), 1);
+	assert_int_equal(serve(0, DIRECTORY_UID, true, false), 0);
+	assert_int_equal(serve(DIRECTORY_UID, 0, true, false), 0);
+	assert_int_equal(serve(DIRECTORY_UID, DIRECTORY_UID, true, false), 1);
+}
+
+/* It was let in although no list has it. */
+static void user_that_we_are_for_a_moment_is_not_let_in(void **state)
+{
+	(void)state;
+	if (geteuid() != 0)
+		CHECK_SKIP("it takes root to be several users");
+	assert_int_equal(chmod(own.directory.path, 0777), 0);
+	assert_int_equal(serve(0, DIRECTORY_UID, false, false), REFUSED);
+	/* Who opened is our own user, whoever we are now. */
+	assert_int_equal(serve(DIRECTORY_UID, 0, false, false), 0);
+	/* And so is the only one that we still can be. */
+	assert_int_equal(serve(0, DIRECTORY_UID, false, true), 0);
 }
 
 int main(void)
@@ -129,6 +159,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(what_the_server_cannot_make_is_told_as_the_servers),
 		TEST(user_that_we_are_for_a_moment_is_isolated),
+		TEST(user_that_we_are_for_a_moment_is_not_let_in),
 		TEST(listener_that_fails_is_left_alone_for_a_while),
 	};
 
