@@ -440,20 +440,14 @@ void peal__name_unlink_lock(const char *path)
 	unlink(lock);
 }
 
-/* Has somebody else's lock taken the place of ours? If it cannot be told, no. */
-static bool is_anothers(const char *path, int lock_fd)
-{
-	char lock[PEAL__PATH_BYTES + 8];
-	struct stat ours, there;
-
-	lock_path(path, lock);
-	return fstat(lock_fd, &ours) == 0 && lstat(lock, &there) == 0 &&
-	       !is_same(&ours, &there);
-}
-
 void peal__name_unlink(const char *path, int lock_fd)
 {
-	if (is_anothers(path, lock_fd))
+	char lock[PEAL__PATH_BYTES + 8];
+
+	lock_path(path, lock);
+	/* Only the lock tells whose the socket beside it is: a path may lead
+	 * elsewhere by now, and without a lock the next server may have come. */
+	if (was_replaced(lock_fd, lock))
 		return;
 	unlink(path);
 	PEAL__HOOK("name: socket removed");

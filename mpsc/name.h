@@ -79,8 +79,9 @@ void peal__name_unborn(const char *path, char unborn[PEAL__PATH_BYTES]);
 /* Remove the lock file alone, while the lock is still held. */
 void peal__name_unlink_lock(const char *path);
 
-/* Remove socket and lock file, while the lock is still held, unless they are
- * another server's by now because somebody had removed ours. */
+/* Remove socket and lock file, while the lock is still held. Both stay where our
+ * lock is not there any more: they may be another server's by now because
+ * somebody had removed ours, or a relative path may lead elsewhere. */
 void peal__name_unlink(const char *path, int lock_fd);
 
 #endif

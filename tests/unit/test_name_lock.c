@@ -211,6 +211,42 @@ static void names_of_the_next_server_are_not_removed(void **state)
 	close(next_fd);
 }
 
+/* The next server may have come at the very moment in which it was looked. */
+static void socket_stays_where_the_lock_was_removed(void **state)
+{
+	int fd = -1, socket_fd;
+
+	(void)state;
+	assert_int_equal(take_name(path, &fd, NULL), 0);
+	socket_fd = bind_socket();
+	unlink(lock);
+	peal__name_unlink(path, fd);
+	assert_true(exists(path));
+	close(socket_fd);
+	close(fd);
+}
+
+/* It was opened as ./words, and a file of another directory was removed. */
+static int unlink_elsewhere(void *unused)
+{
+	int fd;
+
+	(void)unused;
+	if (chdir(own.path) != 0 || take_name("./words", &fd, NULL) != 0 ||
+	    mkdir("elsewhere", 0700) != 0 || chdir("elsewhere") != 0 ||
+	    mknod("words", S_IFREG | 0600, 0) != 0)
+		return 1;
+	peal__name_unlink("./words", fd);
+	return exists("words") ? 0 : 2;
+}
+
+static void file_of_another_working_directory_is_not_removed(void **state)
+{
+	(void)state;
+	assert_int_equal(check_in_child(unlink_elsewhere, NULL), 0);
+	assert_true(exists(lock));
+}
+
 static void lock_of_a_dead_owner_needs_no_socket(void **state)
 {
 	int fd = -1;
@@ -400,6 +436,8 @@ int main(void)
 		TEST(socket_that_answers_needs_no_lock_file),
 		TEST(listener_of_another_kind_is_left_alone),
 		TEST(names_of_the_next_server_are_not_removed),
+		TEST(socket_stays_where_the_lock_was_removed),
+		TEST(file_of_another_working_directory_is_not_removed),
 		TEST(lock_of_a_dead_owner_needs_no_socket),
 		TEST(file_that_is_no_socket_is_left_alone),
 		TEST(socket_that_cannot_be_removed_has_a_sentence),
