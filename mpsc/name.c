@@ -263,21 +263,20 @@ static bool was_replaced(int fd, const char *path)
  * open file, and a child's copy of that would keep it when we are dead. 0, 1 to
  * try again, or -errno. */
 static int open_lock(const char *path, struct peal__fork_fd *lock,
-                     bool *ret_is_new)
+                     bool *ret_was_made)
 {
 	const int flags = O_RDWR | O_CLOEXEC | O_NOFOLLOW;
 	int error = 0;
 
 	peal__fork_hold();
-	lock->fd = open(path, flags | O_CREAT | O_EXCL, 0600);
-	*ret_is_new = lock->fd >= 0;
-	if (lock->fd < 0 && errno == EEXIST) {
-		lock->fd = open(path, flags);
-		if (lock->fd < 0 && errno == ENOENT)
-			error = 1; /* its owner has closed between the two */
-	}
-	if (lock->fd < 0 && error == 0)
-		error = -errno;
+	/* Two steps: where everybody can write, as in /tmp, O_CREAT alone may
+	 * not open what somebody else made (fs.protected_regular). */
+	lock->fd = open(path, flags);
+	*ret_was_made = lock->fd < 0 && errno == ENOENT;
+	if (*ret_was_made)
+		lock->fd = open(path, flags | O_CREAT | O_EXCL, 0600);
+	if (lock->fd < 0) /* 1: somebody else made it between the two */
+		error = errno == EEXIST ? 1 : -errno;
 	peal__fork_watch_held(lock);
 	peal__fork_let();
 	return error;
@@ -285,10 +284,10 @@ static int open_lock(const char *path, struct peal__fork_fd *lock,
 
 /* 0 with the lock, 1 to try again, or -errno. */
 static int try_lock(const char *path, struct peal__fork_fd *lock,
-                    bool *ret_is_new)
+                    bool *ret_was_made)
 {
 	struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
-	int error = open_lock(path, lock, ret_is_new);
+	int error = open_lock(path, lock, ret_was_made);
 
 	if (error != 0)
 		return error;
@@ -327,8 +326,23 @@ static void unlink_unborn(const char *path)
 		unlink(unborn);
 }
 
-/* A lock file that we had to make proves nothing: somebody may have removed that
- * of a living server, or the socket may be no server's of ours. 0: nobody listens
+/* An empty lock file proves nothing: somebody may have removed that of a living
+ * server, or the socket may be no server's of ours. It has a byte since somebody
+ * who held the lock has found the name free, and not since it was made: whoever
+ * made it may have been killed before. */
+static bool is_proven(const struct peal__fork_fd *lock)
+{
+	return lseek(lock->fd, 0, SEEK_END) > 0;
+}
+
+static void prove(const struct peal__fork_fd *lock)
+{
+	/* Without it the next one asks the socket once more. */
+	if (write(lock->fd, "\n", 1) < 0)
+		return;
+}
+
+/* Is anybody at the socket, whatever lock there is? 0: nobody listens
  * there; or -EADDRINUSE, -EEXIST (another kind of socket), -errno. */
 static int ask_socket(const char *path)
 {
@@ -369,7 +383,7 @@ static int fail_living(const char *path, struct peal_failure *failure)
 }
 
 /* The socket, if there is one. 0 or -errno. */
-static int remove_dead(const char *path, bool is_new,
+static int remove_dead(const char *path, bool proven,
                        struct peal_failure *failure)
 {
 	struct stat status;
@@ -382,7 +396,7 @@ static int remove_dead(const char *path, bool is_new,
 		                  "%.90s exists and is not a socket; remove it "
 		                  "or take another name",
 		                  path);
-	error = is_new ? ask_socket(path) : 0;
+	error = proven ? 0 : ask_socket(path);
 	if (error == -EADDRINUSE)
 		return fail_living(path, failure);
 	if (error < 0)
@@ -402,12 +416,12 @@ int peal__name_lock(const char *path, struct peal__fork_fd *ret_lock,
                     struct peal_failure *failure)
 {
 	char lock[PEAL__PATH_BYTES + 8];
+	bool was_made = false, proven;
 	int error = 1;
-	bool is_new = false;
 
 	lock_path(path, lock);
 	for (int tries = 0; error == 1 && tries < LOCK_TRIES; tries++)
-		error = try_lock(lock, ret_lock, &is_new);
+		error = try_lock(lock, ret_lock, &was_made);
 	if (error == 1 || error == -EADDRINUSE)
 		return fail_living(path, failure);
 	if (error == -ENOENT)
@@ -419,16 +433,19 @@ int peal__name_lock(const char *path, struct peal__fork_fd *ret_lock,
 		return peal__fail(failure, error, "cannot lock %.108s: %s",
 		                  lock, strerrordesc_np(-error));
 	PEAL__HOOK("name: locked");
-	/* We hold the lock: if it was there before, the socket is a dead
+	/* We hold the lock: if it is a proven one, the socket is a dead
 	 * server's, and so is one that it had not named yet. */
 	unlink_unborn(path);
-	error = remove_dead(path, is_new, failure);
+	proven = is_proven(ret_lock);
+	error = remove_dead(path, proven, failure);
 	if (error < 0) {
-		if (is_new) /* else it is not known to be one of ours */
+		if (was_made) /* else it is not known to be one of ours */
 			unlink(lock);
 		peal__fork_forget(ret_lock, true);
 		return error;
 	}
+	if (!proven)
+		prove(ret_lock);
 	return 0;
 }
 

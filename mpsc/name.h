@@ -20,7 +20,9 @@
  * Death: the lock goes with its holder, whatever kills it; socket and lock file
  *	stay and the next server of this name takes them over, also a socket that
  *	has no name yet. A lock that is held is never overruled, and one that is
- *	free is never doubted. Where the lock file is missing the socket is asked
+ *	free is never doubted if its file has a byte, which it gets when its
+ *	first holder has found the name free. Where the file is missing or empty
+ *	(its lock was removed, or who made it was killed) the socket is asked
  *	whether anybody listens.
  *
  * Errors: every refusal has a sentence that names the path.

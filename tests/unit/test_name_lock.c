@@ -173,6 +173,47 @@ static void socket_that_answers_needs_no_lock_file(void **state)
 	close(fd);
 }
 
+/* As an opener leaves it that was killed between making and removing it, where
+ * the lock of a living server had been removed: the next one took its name. */
+static void empty_lock_file_proves_nothing(void **state)
+{
+	struct peal_failure failure = {0, ""};
+	int fd = -1, socket_fd = bind_socket();
+
+	(void)state;
+	assert_int_equal(listen(socket_fd, 8), 0);
+	directory_write(lock, "");
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(take_name(path, &fd, &failure), -EADDRINUSE);
+		assert_non_null(strstr(failure.text, "living server"));
+		assert_true(exists(path));
+		/* Nor is it ours to remove. */
+		assert_true(exists(lock));
+	}
+	close(socket_fd);
+	assert_int_equal(take_name(path, &fd, NULL), 0);
+	assert_false(exists(path));
+	close(fd);
+}
+
+/* A child of a dead server may have a copy of its listener, and answer. */
+static void lock_of_a_dead_owner_is_not_doubted(void **state)
+{
+	int fd = -1, socket_fd;
+
+	(void)state;
+	assert_int_equal(take_name(path, &fd, NULL), 0);
+	socket_fd = bind_socket();
+	assert_int_equal(listen(socket_fd, 8), 0);
+	close(fd);
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(take_name(path, &fd, NULL), 0);
+		assert_false(exists(path));
+		close(fd);
+	}
+	close(socket_fd);
+}
+
 static void listener_of_another_kind_is_left_alone(void **state)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
@@ -434,6 +475,8 @@ int main(void)
 		TEST(lock_never_takes_a_living_servers_socket),
 		TEST(socket_of_a_dead_owner_is_taken_over),
 		TEST(socket_that_answers_needs_no_lock_file),
+		TEST(empty_lock_file_proves_nothing),
+		TEST(lock_of_a_dead_owner_is_not_doubted),
 		TEST(listener_of_another_kind_is_left_alone),
 		TEST(names_of_the_next_server_are_not_removed),
 		TEST(socket_stays_where_the_lock_was_removed),
