@@ -278,6 +278,7 @@ static int grant_slot(struct peal__admission *admission,
 	answer.lane_start = slot->shape.rings[PEAL__RING_LANE].start;
 	slot->socket_fd = seat->socket.fd;
 	slot->flags = hello->flags;
+	slot->is_trusted = trusted;
 	slot->said_bye = false;
 	slot->evict_error = 0;
 	seat->slot = slot;

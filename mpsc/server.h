@@ -62,8 +62,9 @@ struct peal__slot {
 	struct peal__segment_shape shape;
 	struct peal_peer_info info;
 	int socket_fd;
-	uint64_t flags; /* of its HELLO */
-	bool said_bye;  /* before HUNG_UP */
+	uint64_t flags;  /* of its HELLO */
+	bool is_trusted; /* it has the bell page; nobody asks a second time */
+	bool said_bye;   /* before HUNG_UP */
 
 	/* C, from LIVE to DONE */
 	struct peal_ring_rx rx;

@@ -124,6 +124,7 @@ static inline void seat_enter(struct peal_consumer *consumer, struct seat *seat,
 	seat_take_rings(seat);
 	seat->has_left = false;
 	slot->info.uid = uid;
+	slot->is_trusted = uid == geteuid();
 	slot->flags = flags;
 	slot->socket_fd = seat->sockets[0];
 	slot->said_bye = false;
