@@ -285,7 +285,8 @@ static void server_that_answers_again_is_alive_again(void **state)
 	fake_close(&fake);
 }
 
-static void server_that_hung_up_and_lives_is_silent(void **state)
+/* It was taken for a dead one, and never asked again. */
+static void server_that_hung_up_and_lives_is_asked_again(void **state)
 {
 	struct peal_observer *observer;
 	struct fake fake;
@@ -296,8 +297,12 @@ static void server_that_hung_up_and_lives_is_silent(void **state)
 	observer = fake_look(&fake, FAKE_PATIENCE_NS);
 	fake_stop(&fake);
 	assert_int_equal(fake_state(observer), PEAL_SERVER_SILENT);
-	assert_int_equal(peal_observer_refresh(observer, FAKE_PATIENCE_NS),
-	                 -ECONNRESET);
+	assert_int_equal(peal_observer_refresh(observer, FAKE_SHORT_NS),
+	                 -ETIMEDOUT);
+	assert_int_equal(fake_state(observer), PEAL_SERVER_SILENT);
+	fake_start(&fake);
+	assert_int_equal(peal_observer_refresh(observer, FAKE_PATIENCE_NS), 0);
+	assert_int_equal(fake_state(observer), PEAL_SERVER_ALIVE);
 	peal_observer_close(observer);
 	fake_close(&fake);
 }
@@ -447,7 +452,7 @@ int main(void)
 		FAKE_TEST(refresh_asks_the_server),
 		FAKE_TEST(refresh_that_is_not_answered_puts_no_second_question),
 		FAKE_TEST(server_that_answers_again_is_alive_again),
-		FAKE_TEST(server_that_hung_up_and_lives_is_silent),
+		FAKE_TEST(server_that_hung_up_and_lives_is_asked_again),
 		FAKE_TEST(server_that_says_it_closed_is_closed),
 		FAKE_TEST(observer_is_estale_in_a_forked_child_and_good_here),
 		FAKE_TEST(each_finds_sockets_in_the_order_of_their_names),
