@@ -10,6 +10,7 @@
 #include "base/failure.h"
 #include "base/hooks.h"
 #include "base/read.h"
+#include "mpsc/listen.h"
 #include "shm/pass.h"
 
 #define PACKETS_AT_ONCE 16
@@ -88,6 +89,9 @@ void peal__seat_take(struct peal__admission *admission, struct peal__seat *seat)
 		peal__fork_forget(&seat->socket, true);
 		return;
 	}
+	/* Its listener may have been somebody else's when it connected. */
+	if (admission->path[0] == '\0')
+		peal__listen_for_bytes(socket_fd);
 	seat->phase = PEAL__SEAT_WAITING;
 	seat->serial++;
 	seat->pid.fd = open_pid_fd(socket_fd, credentials.pid);

@@ -102,8 +102,8 @@ struct peal_consumer_options {
 	 * A listening SOCK_SEQPACKET socket (systemd's, with Accept=no) to use,
 	 * or -1. It stays the caller's and open, and @name is then a label
 	 * only. Whoever has the socket finds it changed: O_NONBLOCK is set, as
-	 * by NonBlocking=yes, and listen(2) is called once more, which makes us
-	 * the process that clients see.
+	 * by NonBlocking=yes, SO_PASSCRED and its like are off, as only bytes
+	 * are to come, and listen(2) makes us the process that clients see.
 	 */
 	int listen_fd;
 

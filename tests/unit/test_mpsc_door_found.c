@@ -44,6 +44,50 @@ static void listener_that_fails_is_left_alone_for_a_while(void **state)
 	unlink(address.sun_path);
 }
 
+#ifndef SO_PASSPIDFD /* Linux 6.5 */
+#define SO_PASSPIDFD 76
+#endif
+
+/* As systemd makes it with PassCredentials=yes: with each packet came what its
+ * reader had no room for, and everybody was turned away. */
+static void listener_that_passes_credentials_lets_producers_in(void **state)
+{
+	static const int passed[] = {SO_PASSCRED, SO_PASSSEC, SO_PASSPIDFD};
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	struct peal_consumer_options options = consumer_options();
+	struct peal_producer_options others = producer_options();
+	struct attaching early = {.options = &others};
+	struct peal_consumer *consumer;
+	struct later later;
+	const int yes = 1;
+
+	(void)state;
+	options.listen_fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	snprintf(address.sun_path, sizeof(address.sun_path), "%.80s/given",
+	         own.directory.path);
+	others.name = address.sun_path;
+	assert_int_equal(bind(options.listen_fd, (struct sockaddr *)&address,
+	                      sizeof(address)),
+	                 0);
+	assert_int_equal(listen(options.listen_fd, 8), 0);
+	/* The last ones are younger than some kernels. */
+	for (size_t i = 0; i < CHECK_COUNT(passed); i++)
+		if (setsockopt(options.listen_fd, SOL_SOCKET, passed[i], &yes,
+		               sizeof(yes)) != 0)
+			assert_int_not_equal(passed[i], SO_PASSCRED);
+	/* Who made systemd start us was there before us. */
+	later_start(&later, 0, attaching_run, &early);
+	assert_true(is_readable(options.listen_fd, 10000));
+	consumer = open_with(&options);
+	later_join(&later);
+	assert_int_equal(early.result, 0);
+	peal_producer_detach(attach_with(&others));
+	peal_producer_detach(early.producer);
+	peal_consumer_close(consumer);
+	close(options.listen_fd);
+	unlink(address.sun_path);
+}
+
 /* memory ------------------------------------------------------------------ */
 
 /* Its own options have neither bytes nor a limit. */
@@ -161,6 +205,7 @@ int main(void)
 		TEST(user_that_we_are_for_a_moment_is_isolated),
 		TEST(user_that_we_are_for_a_moment_is_not_let_in),
 		TEST(listener_that_fails_is_left_alone_for_a_while),
+		TEST(listener_that_passes_credentials_lets_producers_in),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL) != 0;
