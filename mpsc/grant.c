@@ -10,6 +10,7 @@
 #include "base/hooks.h"
 #include "base/random.h"
 #include "base/read.h"
+#include "mpsc/connect.h"
 #include "mpsc/seat.h"
 #include "shm/pass.h"
 
@@ -158,7 +159,7 @@ static int check_caps(const struct peal__admission *admission,
 		                  "the server has all of its %u slots taken; "
 		                  "raise %s_max",
 		                  options->producer_max, people(admission));
-	if (uid_max != 0 && seats_of(admission, seat, true) >= uid_max)
+	if (seats_of(admission, seat, true) >= uid_max)
 		return peal__fail(failure, -EBUSY,
 		                  "user %u has all of the %u slots that one "
 		                  "user may have; raise %s_per_uid_max",
@@ -342,11 +343,33 @@ static void grant_ring(struct peal__admission *admission,
 	seat->deadline_ns = peal__deadline_after(PEAL__HANDSHAKE_NS);
 }
 
+/* Nobody has said yet what it wants to be, and to be silent for a second is
+ * cheap: without this one user could have all seats. Those who gave up while we
+ * did not listen are in nobody's way: they go in this very pass, unless they
+ * have to wait to be heard. */
+static bool has_seats_enough(const struct peal__admission *admission,
+                             const struct peal__seat *asking, uint32_t max)
+{
+	uint32_t count = seats_of(admission, asking, false);
+
+	for (uint32_t i = 0; i < admission->seat_max && count >= max; i++) {
+		const struct peal__seat *seat = &admission->seats[i];
+
+		if (seat != asking && peal__seat_is_pending(seat) &&
+		    seat->phase != PEAL__SEAT_WAITING &&
+		    seat->info.uid == asking->info.uid &&
+		    peal__has_hung_up(seat->socket.fd))
+			count--;
+	}
+	return count >= max;
+}
+
 int peal__grant_check(const struct peal__admission *admission,
                       const struct peal__seat *seat,
                       struct peal_failure *failure)
 {
-	uint32_t uid_max = admission->options.producer_per_uid_max;
+	const struct peal_consumer_options *options = &admission->options;
+	uint32_t uid_max = options->producer_per_uid_max + PEAL__OBSERVER_MAX;
 
 	if (seat->info.uid == admission->overflow_uid)
 		return peal__fail(
@@ -359,15 +382,15 @@ int peal__grant_check(const struct peal__admission *admission,
 		                  "user %u is not allowed here; see allow_uid "
 		                  "and allow_gid",
 		                  seat->info.uid);
-	/* Nobody has said yet what it wants to be, and to be silent for a
-	 * second is cheap: without this one user could have all seats. */
-	if (uid_max != 0 &&
-	    seats_of(admission, seat, false) >= uid_max + PEAL__OBSERVER_MAX)
+	if (has_seats_enough(admission, seat, uid_max))
 		return peal__fail(failure, -EBUSY,
 		                  "user %u has all of the %u connections that "
-		                  "one user may have; raise %s_per_uid_max",
-		                  seat->info.uid, uid_max + PEAL__OBSERVER_MAX,
-		                  people(admission));
+		                  "one user may have; raise %s%s_max",
+		                  seat->info.uid, uid_max, people(admission),
+		                  options->producer_per_uid_max <
+		                                  options->producer_max
+		                          ? "_per_uid"
+		                          : "");
 	return 0;
 }
 

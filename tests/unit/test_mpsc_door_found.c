@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "mpsc/attach.h"
 #include "mpsc/seat.h"
+#include "shm/pass.h"
 
 /* listeners --------------------------------------------------------------- */
 
@@ -114,6 +115,74 @@ static void what_the_server_cannot_make_is_told_as_the_servers(void **state)
 
 /* users ------------------------------------------------------------------- */
 
+#define CAP 9 /* of one user, where there is one slot */
+
+static int connect_to(const char *name)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+
+	snprintf(address.sun_path, sizeof(address.sun_path), "%.80s/%s",
+	         own.directory.path, name);
+	assert_int_equal(
+		connect(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	return fd;
+}
+
+/* Was it told that there is no room? */
+static bool is_busy(int fd)
+{
+	union peal__packet packet;
+	int got = peal__pass_receive(fd, &packet, sizeof(packet), NULL, NULL);
+
+	return got > 0 &&
+	       peal__wire_check(&packet, (size_t)got) == PEAL__WIRE_ERROR &&
+	       packet.error.code == -EBUSY;
+}
+
+/* With a cap of 0 there was none: one user had every seat, by saying nothing. */
+static void silent_ones_of_one_user_do_not_have_all_seats(void **state)
+{
+	struct peal_consumer_options options = consumer_options();
+	struct peal_consumer *consumer;
+	int fds[CAP + 3], busy_count = 0;
+
+	(void)state;
+	options.wait_mode = PEAL_WAIT_FD;
+	options.producer_max = 1;
+	consumer = open_with(&options);
+	for (size_t i = 0; i < CHECK_COUNT(fds); i++)
+		fds[i] = connect_to("words");
+	assert_int_equal(peal_consumer_dispatch(consumer), 0);
+	for (size_t i = 0; i < CHECK_COUNT(fds); i++) {
+		busy_count += is_busy(fds[i]);
+		close(fds[i]);
+	}
+	assert_int_equal(busy_count, CHECK_COUNT(fds) - CAP);
+	peal_consumer_close(consumer);
+}
+
+/* A server that comes late finds those who gave up before the one who waits. */
+static void ones_that_gave_up_are_not_counted(void **state)
+{
+	struct peal_consumer_options options = consumer_options();
+	struct peal_consumer *consumer;
+	int fd;
+
+	(void)state;
+	options.wait_mode = PEAL_WAIT_FD;
+	options.producer_max = 1;
+	consumer = open_with(&options);
+	for (int i = 0; i < CAP; i++)
+		close(connect_to("words"));
+	fd = connect_to("words");
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(peal_consumer_dispatch(consumer), 0);
+	assert_false(is_busy(fd));
+	close(fd);
+	peal_consumer_close(consumer);
+}
+
 #define REFUSED 3
 
 /* Whose bell page does somebody get who attaches as DIRECTORY_UID? 0: nobody's;
@@ -204,6 +273,8 @@ int main(void)
 		TEST(what_the_server_cannot_make_is_told_as_the_servers),
 		TEST(user_that_we_are_for_a_moment_is_isolated),
 		TEST(user_that_we_are_for_a_moment_is_not_let_in),
+		TEST(silent_ones_of_one_user_do_not_have_all_seats),
+		TEST(ones_that_gave_up_are_not_counted),
 		TEST(listener_that_fails_is_left_alone_for_a_while),
 		TEST(listener_that_passes_credentials_lets_producers_in),
 	};
