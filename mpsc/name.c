@@ -155,16 +155,12 @@ int peal__name_directory(unsigned int index, char path[PEAL__PATH_BYTES])
 {
 	struct place places[PEAL__NAME_DIRECTORY_MAX];
 
-	unsigned int count = find_places(places);
-
-	for (unsigned int i = 0; i < count; i++) {
-		/* No socket can be there, so there is nothing to find. */
-		if (places[i].is_too_long || index-- > 0)
-			continue;
-		strcpy(path, places[i].path);
-		return 0;
-	}
-	return -ENOENT;
+	if (index >= find_places(places))
+		return -ENOENT;
+	if (places[index].is_too_long)
+		return -EINVAL;
+	strcpy(path, places[index].path);
+	return 0;
 }
 
 static int join(const char *directory, const char *name,

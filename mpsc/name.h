@@ -61,8 +61,8 @@ int peal__name_for_client(const char *name, unsigned int index,
                           char path[PEAL__PATH_BYTES],
                           struct peal_failure *failure);
 
-/* The @index-th directory a client looks into; 0 or -ENOENT. One that is too
- * long to hold a socket is passed over. */
+/* The @index-th directory a client looks into, by the same numbers; 0, -ENOENT,
+ * or -EINVAL: it is too long to hold a socket. */
 int peal__name_directory(unsigned int index, char path[PEAL__PATH_BYTES]);
 
 /*

@@ -254,8 +254,10 @@ static int refuse_long_directory(void *variable)
 	if (peal__name_for_client("words", 0, path, &failure) != -EINVAL ||
 	    strstr(failure.text, variable) == NULL)
 		return 3;
-	/* For who lists what there is, nothing is there. */
-	if (peal__name_directory(0, path) != 0 ||
+	/* For who lists what there is, nothing is there: the next one has its
+	 * own number nevertheless. */
+	if (peal__name_directory(0, path) != -EINVAL ||
+	    peal__name_directory(1, path) != 0 ||
 	    strncmp(path, "/tmp/peal-", 10) != 0)
 		return 4;
 	return 0;
