@@ -11,16 +11,12 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/file.h"
-
-#ifndef SO_PEERPIDFD
-#define SO_PEERPIDFD 77
-#endif
+#include "mpsc/connect.h"
 
 #ifndef MFD_NOEXEC_SEAL
 #define MFD_NOEXEC_SEAL 0x0008U
@@ -37,20 +33,13 @@ int peal__process_of_peer(int socket_fd, struct peal__process *ret_process)
 {
 	struct ucred peer;
 	socklen_t bytes = sizeof(peer);
-	int pidfd = -1;
 
 	if (getsockopt(socket_fd, SOL_SOCKET, SO_PEERCRED, &peer, &bytes) != 0)
 		return -errno;
-	bytes = sizeof(pidfd);
-	/* Before Linux 6.5 the pid has to do, which is as good unless it was
-	 * used again since. Another error tells that it may have been. */
-	if (getsockopt(socket_fd, SOL_SOCKET, SO_PEERPIDFD, &pidfd, &bytes) !=
-	            0 &&
-	    errno == ENOPROTOOPT && peer.pid > 0)
-		pidfd = (int)syscall(SYS_pidfd_open, peer.pid, 0);
-	ret_process->pid = peer.pid;
+	ret_process->pidfd = peal__pidfd_of_peer(socket_fd, peer.pid);
+	/* Nothing would tell whose number it is when it is used. */
+	ret_process->pid = ret_process->pidfd < 0 ? 0 : peer.pid;
 	ret_process->uid = peer.uid;
-	ret_process->pidfd = pidfd;
 	return 0;
 }
 
