@@ -37,6 +37,12 @@ static bool is_name_byte(char byte)
 	       byte == '-';
 }
 
+static bool ends_in(const char *name, size_t bytes, const char *suffix)
+{
+	return bytes >= strlen(suffix) &&
+	       strcmp(name + bytes - strlen(suffix), suffix) == 0;
+}
+
 int peal__name_check(const char *name, struct peal_failure *failure)
 {
 	size_t bytes;
@@ -53,6 +59,12 @@ int peal__name_check(const char *name, struct peal_failure *failure)
 			                  "%zu bytes",
 			                  PEAL__PATH_BYTES -
 			                          sizeof(LOCK_SUFFIX));
+		if (ends_in(name, bytes, LOCK_SUFFIX) ||
+		    ends_in(name, bytes, UNBORN_SUFFIX))
+			return peal__fail(failure, -EINVAL,
+			                  "options.name is a path that ends in "
+			                  "'" LOCK_SUFFIX "' or '" UNBORN_SUFFIX
+			                  "', as files beside a socket do");
 		return 0;
 	}
 	if (bytes > PEAL__NAME_MAX)
@@ -65,8 +77,7 @@ int peal__name_check(const char *name, struct peal_failure *failure)
 				failure, -EINVAL,
 				"options.name has a character other "
 				"than letters, digits, '.', '_', '-'");
-	if (*name == '.' ||
-	    (bytes > 5 && strcmp(name + bytes - 5, LOCK_SUFFIX) == 0))
+	if (*name == '.' || ends_in(name, bytes, LOCK_SUFFIX))
 		return peal__fail(failure, -EINVAL,
 		                  "options.name begins with '.' or ends in "
 		                  "'.lock'");
