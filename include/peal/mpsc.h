@@ -248,7 +248,7 @@ struct peal_producer_options {
  * the name is looked for again every 20 ms or sooner, also when a server died or
  * closed while it was about to answer, and what the last look came to is
  * returned when the time is over. Attaching again after a loss waits for no
- * server, but up to 100 ms for its answer, whatever the timeout of the call.
+ * server, but for its answer: up to the timeout of the call, and 100 ms at least.
  *
  * 0, or -EINVAL, -ECONNREFUSED (no server has this name), -EACCES (not
  * allowed), -EBUSY (a cap is reached), -EMSGSIZE (ring_bytes is not within the
