@@ -230,7 +230,8 @@ static void grant_observer(struct peal__admission *admission,
 /* As peal__segment_open(), in a sentence for somebody who has none of the options
  * that it would name. */
 static int open_segment(const struct peal__admission *admission,
-                        struct peal__slot *slot, uint32_t flags, int *ret_fd,
+                        struct peal__slot *slot, uint32_t flags,
+                        struct peal__fork_fd *ret_fd,
                         struct peal_failure *failure)
 {
 	struct peal_failure why = {0};
@@ -264,11 +265,9 @@ static int grant_slot(struct peal__admission *admission,
 
 	if (!trusted)
 		flags &= ~(uint32_t)PEAL_MEMORY_HUGE;
-	error = open_segment(admission, slot, flags, &segment.fd, failure);
+	error = open_segment(admission, slot, flags, &segment, failure);
 	if (error < 0)
 		return error;
-	/* As large as a ring may be: no child is to keep it alive. */
-	peal__fork_watch(&segment);
 	answer.page_bytes = (uint32_t)slot->shape.page_bytes;
 	answer.request_ring_bytes = slot->shape.rings[PEAL__RING_REQUEST].bytes;
 	answer.request_start = slot->shape.rings[PEAL__RING_REQUEST].start;

@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -17,10 +16,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "mpsc/connect.h"
-
-#ifndef MFD_NOEXEC_SEAL
-#define MFD_NOEXEC_SEAL 0x0008U
-#endif
+#include "shm/region.h"
 
 #define LINK_BEFORE "/memfd:" PEAL__STATUS_REGION
 #define LINK_AFTER " (deleted)"
@@ -105,13 +101,9 @@ static bool is_memfd(int fd)
 {
 	struct statx status;
 	struct stat ours;
-	const char *name = "peal-compare";
-	int our_fd = memfd_create(name, MFD_CLOEXEC | MFD_NOEXEC_SEAL);
+	int our_fd = peal__region_memfd("peal-compare", 0);
 	bool same;
 
-	/* Before Linux 6.3 nobody knew that flag; since then it may be wanted. */
-	if (our_fd < 0 && errno == EINVAL)
-		our_fd = memfd_create(name, MFD_CLOEXEC);
 	if (our_fd < 0)
 		return false;
 	same = fstat(our_fd, &ours) == 0 &&
