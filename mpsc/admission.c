@@ -419,7 +419,6 @@ allocate(struct peal_consumer *consumer,
 		copy_ids(options->allow_gid, options->allow_gid_count);
 	if (admission->seats == NULL || admission->options.allow_uid == NULL ||
 	    admission->options.allow_gid == NULL) {
-		admission->path[0] = '\0';
 		free_all(admission, false);
 		return NULL;
 	}

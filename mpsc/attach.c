@@ -2,10 +2,8 @@
 #include "mpsc/attach.h"
 
 #include <errno.h>
-#include <linux/magic.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -16,6 +14,7 @@
 #include "mpsc/connect.h"
 #include "mpsc/wire.h"
 #include "shm/pass.h"
+#include "shm/region.h"
 
 static struct peal__segment_shape shape_of(const struct peal__welcome *welcome)
 {
@@ -55,20 +54,19 @@ static int map_segment(int fd, const struct peal__segment_shape *shape,
 	                                     mapping);
 }
 
-/* A hole in huge pages is a SIGBUS for whoever touches it, and the server may
- * punch one: from another user's we take none. */
+/* The server may punch holes in huge pages: from another user's we take none. */
 static bool are_safe(int socket_fd, const int *fds, size_t fd_count)
 {
 	struct ucred server;
 	socklen_t bytes = sizeof(server);
-	struct statfs status;
+	uint64_t page_bytes;
 
 	if (getsockopt(socket_fd, SOL_SOCKET, SO_PEERCRED, &server, &bytes) !=
 	    0)
 		return false;
 	for (size_t i = 0; i < fd_count && server.uid != geteuid(); i++)
-		if (fstatfs(fds[i], &status) != 0 ||
-		    (uint32_t)status.f_type == HUGETLBFS_MAGIC)
+		if (peal__region_page_bytes(fds[i], &page_bytes) != 0 ||
+		    page_bytes != peal_shm_page_bytes(0))
 			return false;
 	return true;
 }

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
@@ -14,6 +15,10 @@
 #include "base/failure.h"
 #include "mpsc/name.h"
 #include "shm/pass.h"
+
+#ifndef SO_PEERPIDFD /* Linux 6.5 */
+#define SO_PEERPIDFD 77
+#endif
 
 #define NOBODY \
 	"no server has the name '%.64s'%s; 'shmctl list' shows those there are"
@@ -163,6 +168,21 @@ bool peal__has_hung_up(int fd)
 	errno = saved_errno; /* a signal ends even a poll that does not wait */
 	return count > 0 &&
 	       (poll_fd.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
+}
+
+int peal__pidfd_of_peer(int fd, int32_t pid)
+{
+	int pidfd = -1;
+	socklen_t bytes = sizeof(pidfd);
+
+	/* The first form is right even when the pid means nothing here. */
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERPIDFD, &pidfd, &bytes) == 0)
+		return pidfd;
+	/* Before Linux 6.5 the pid has to do. Any other error tells that there
+	 * is no room for a descriptor, or that the peer is dead and reaped. */
+	return errno == ENOPROTOOPT && pid > 0
+	               ? (int)syscall(SYS_pidfd_open, pid, 0)
+	               : -1;
 }
 
 /* One packet that is no wake byte; its bytes, or -errno. */

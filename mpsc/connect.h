@@ -45,4 +45,11 @@ int peal__exchange(int fd, union peal__packet *packet, size_t bytes,
 /* Has the other end of this socket gone? One system call, no wait. */
 bool peal__has_hung_up(int fd);
 
+/*
+ * Something that polls readable when the process at the other end has died, of
+ * which SO_PEERCRED told @pid. -1: there is none, and then @pid may be another
+ * process's by now.
+ */
+int peal__pidfd_of_peer(int fd, int32_t pid);
+
 #endif

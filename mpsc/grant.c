@@ -10,6 +10,7 @@
 #include "base/hooks.h"
 #include "base/random.h"
 #include "base/read.h"
+#include "mpsc/connect.h"
 #include "mpsc/seat.h"
 #include "shm/pass.h"
 
@@ -49,13 +50,26 @@ static bool contains(const uint32_t *ids, size_t count, uint32_t id)
 	return false;
 }
 
-static bool is_allowed(const struct peal_consumer_options *options,
+/* Our own user: the one that opened, or the only one that we still can be. One
+ * that we are for a moment, to open a file as it, say, is a stranger. */
+static bool is_our_own(const struct peal__admission *admission, uint32_t uid)
+{
+	uid_t real, effective, saved;
+
+	return uid == admission->own_uid ||
+	       (getresuid(&real, &effective, &saved) == 0 && uid == real &&
+	        uid == effective && uid == saved);
+}
+
+static bool is_allowed(const struct peal__admission *admission,
                        const struct peal_peer_info *info)
 {
+	const struct peal_consumer_options *options = &admission->options;
+
 	if (contains(options->allow_uid, options->allow_uid_count, info->uid) ||
 	    contains(options->allow_gid, options->allow_gid_count, info->gid))
 		return true;
-	return info->uid == geteuid() || info->uid == 0;
+	return info->uid == 0 || is_our_own(admission, info->uid);
 }
 
 /* Another uid gets no page that others write, and no huge pages. A process that
@@ -145,7 +159,7 @@ static int check_caps(const struct peal__admission *admission,
 		                  "the server has all of its %u slots taken; "
 		                  "raise %s_max",
 		                  options->producer_max, people(admission));
-	if (uid_max != 0 && seats_of(admission, seat, true) >= uid_max)
+	if (seats_of(admission, seat, true) >= uid_max)
 		return peal__fail(failure, -EBUSY,
 		                  "user %u has all of the %u slots that one "
 		                  "user may have; raise %s_per_uid_max",
@@ -216,7 +230,8 @@ static void grant_observer(struct peal__admission *admission,
 /* As peal__segment_open(), in a sentence for somebody who has none of the options
  * that it would name. */
 static int open_segment(const struct peal__admission *admission,
-                        struct peal__slot *slot, uint32_t flags, int *ret_fd,
+                        struct peal__slot *slot, uint32_t flags,
+                        struct peal__fork_fd *ret_fd,
                         struct peal_failure *failure)
 {
 	struct peal_failure why = {0};
@@ -250,11 +265,9 @@ static int grant_slot(struct peal__admission *admission,
 
 	if (!trusted)
 		flags &= ~(uint32_t)PEAL_MEMORY_HUGE;
-	error = open_segment(admission, slot, flags, &segment.fd, failure);
+	error = open_segment(admission, slot, flags, &segment, failure);
 	if (error < 0)
 		return error;
-	/* As large as a ring may be: no child is to keep it alive. */
-	peal__fork_watch(&segment);
 	answer.page_bytes = (uint32_t)slot->shape.page_bytes;
 	answer.request_ring_bytes = slot->shape.rings[PEAL__RING_REQUEST].bytes;
 	answer.request_start = slot->shape.rings[PEAL__RING_REQUEST].start;
@@ -265,6 +278,7 @@ static int grant_slot(struct peal__admission *admission,
 	answer.lane_start = slot->shape.rings[PEAL__RING_LANE].start;
 	slot->socket_fd = seat->socket.fd;
 	slot->flags = hello->flags;
+	slot->is_trusted = trusted;
 	slot->said_bye = false;
 	slot->evict_error = 0;
 	seat->slot = slot;
@@ -328,11 +342,33 @@ static void grant_ring(struct peal__admission *admission,
 	seat->deadline_ns = peal__deadline_after(PEAL__HANDSHAKE_NS);
 }
 
+/* Nobody has said yet what it wants to be, and to be silent for a second is
+ * cheap: without this one user could have all seats. Those who gave up while we
+ * did not listen are in nobody's way: they go in this very pass, unless they
+ * have to wait to be heard. */
+static bool has_seats_enough(const struct peal__admission *admission,
+                             const struct peal__seat *asking, uint32_t max)
+{
+	uint32_t count = seats_of(admission, asking, false);
+
+	for (uint32_t i = 0; i < admission->seat_max && count >= max; i++) {
+		const struct peal__seat *seat = &admission->seats[i];
+
+		if (seat != asking && peal__seat_is_pending(seat) &&
+		    seat->phase != PEAL__SEAT_WAITING &&
+		    seat->info.uid == asking->info.uid &&
+		    peal__has_hung_up(seat->socket.fd))
+			count--;
+	}
+	return count >= max;
+}
+
 int peal__grant_check(const struct peal__admission *admission,
                       const struct peal__seat *seat,
                       struct peal_failure *failure)
 {
-	uint32_t uid_max = admission->options.producer_per_uid_max;
+	const struct peal_consumer_options *options = &admission->options;
+	uint32_t uid_max = options->producer_per_uid_max + PEAL__OBSERVER_MAX;
 
 	if (seat->info.uid == admission->overflow_uid)
 		return peal__fail(
@@ -340,20 +376,20 @@ int peal__grant_check(const struct peal__admission *admission,
 			"user %u may be anybody whom this user "
 			"namespace has no number for; use another one",
 			seat->info.uid);
-	if (!is_allowed(&admission->options, &seat->info))
+	if (!is_allowed(admission, &seat->info))
 		return peal__fail(failure, -EACCES,
 		                  "user %u is not allowed here; see allow_uid "
 		                  "and allow_gid",
 		                  seat->info.uid);
-	/* Nobody has said yet what it wants to be, and to be silent for a
-	 * second is cheap: without this one user could have all seats. */
-	if (uid_max != 0 &&
-	    seats_of(admission, seat, false) >= uid_max + PEAL__OBSERVER_MAX)
+	if (has_seats_enough(admission, seat, uid_max))
 		return peal__fail(failure, -EBUSY,
 		                  "user %u has all of the %u connections that "
-		                  "one user may have; raise %s_per_uid_max",
-		                  seat->info.uid, uid_max + PEAL__OBSERVER_MAX,
-		                  people(admission));
+		                  "one user may have; raise %s%s_max",
+		                  seat->info.uid, uid_max, people(admission),
+		                  options->producer_per_uid_max <
+		                                  options->producer_max
+		                          ? "_per_uid"
+		                          : "");
 	return 0;
 }
 

@@ -17,20 +17,25 @@
  * that is stuck for a while needs a long queue. */
 #define BACKLOG 4096
 
+#ifndef SO_PASSPIDFD /* Linux 6.5 */
+#define SO_PASSPIDFD 76
+#endif
 #ifndef SO_PASSRIGHTS /* Linux 6.16 */
 #define SO_PASSRIGHTS 83
 #endif
 
-/*
- * Clients have nothing to send us but bytes. A socket with unsent data and a
- * linger time, sent as a descriptor and closed by its sender, would block the
- * reader for seconds; the kernel refuses it at the sender where it knows how.
- */
-static void refuse_descriptors(int fd)
+/* A socket with unsent data and a linger time, sent as a descriptor and closed
+ * by its sender, would block the reader for seconds; the kernel refuses it at
+ * the sender where it knows how. Of credentials that come with each packet it
+ * would tell us that we have left no room for them. */
+void peal__listen_for_bytes(int fd)
 {
+	static const int options[] = {SO_PASSRIGHTS, SO_PASSCRED, SO_PASSSEC,
+	                              SO_PASSPIDFD};
 	const int no = 0;
 
-	setsockopt(fd, SOL_SOCKET, SO_PASSRIGHTS, &no, sizeof(no));
+	for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++)
+		setsockopt(fd, SOL_SOCKET, options[i], &no, sizeof(no));
 }
 
 /* Bound, listening and with its mode before it has its name: whoever sees a
@@ -58,7 +63,7 @@ static int bind_path(const char *path, uint32_t mode,
 	if (bind(fd, (struct sockaddr *)&address, sizeof(address)) != 0)
 		error = -errno;
 	PEAL__HOOK("listen: bound");
-	refuse_descriptors(fd);
+	peal__listen_for_bytes(fd);
 	if (error == 0 &&
 	    (chmod(address.sun_path, mode) != 0 || listen(fd, BACKLOG) != 0 ||
 	     rename(address.sun_path, path) != 0)) {
@@ -98,7 +103,7 @@ static int take_listener(int given_fd, struct peal_failure *failure,
 	 * is there an accept(2) that does not block otherwise. To poll first is
 	 * not enough where several processes have the socket. */
 	fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
-	refuse_descriptors(fd);
+	peal__listen_for_bytes(fd);
 	/* Clients are told who listened: that is us now, and no longer the
 	 * service manager that made the socket. */
 	if (listen(fd, BACKLOG) != 0) {

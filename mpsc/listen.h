@@ -22,4 +22,11 @@ int peal__listen(const struct peal_consumer_options *options,
                  struct peal__fork_fd *ret_listener,
                  struct peal__fork_fd *ret_lock);
 
+/*
+ * Clients have nothing to send us but bytes: nothing else is to come with them.
+ * A connection has it of its listener, unless that was somebody else's when it
+ * was made.
+ */
+void peal__listen_for_bytes(int fd);
+
 #endif

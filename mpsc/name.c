@@ -37,6 +37,12 @@ static bool is_name_byte(char byte)
 	       byte == '-';
 }
 
+static bool ends_in(const char *name, size_t bytes, const char *suffix)
+{
+	return bytes >= strlen(suffix) &&
+	       strcmp(name + bytes - strlen(suffix), suffix) == 0;
+}
+
 int peal__name_check(const char *name, struct peal_failure *failure)
 {
 	size_t bytes;
@@ -53,6 +59,12 @@ int peal__name_check(const char *name, struct peal_failure *failure)
 			                  "%zu bytes",
 			                  PEAL__PATH_BYTES -
 			                          sizeof(LOCK_SUFFIX));
+		if (ends_in(name, bytes, LOCK_SUFFIX) ||
+		    ends_in(name, bytes, UNBORN_SUFFIX))
+			return peal__fail(failure, -EINVAL,
+			                  "options.name is a path that ends in "
+			                  "'" LOCK_SUFFIX "' or '" UNBORN_SUFFIX
+			                  "', as files beside a socket do");
 		return 0;
 	}
 	if (bytes > PEAL__NAME_MAX)
@@ -65,8 +77,7 @@ int peal__name_check(const char *name, struct peal_failure *failure)
 				failure, -EINVAL,
 				"options.name has a character other "
 				"than letters, digits, '.', '_', '-'");
-	if (*name == '.' ||
-	    (bytes > 5 && strcmp(name + bytes - 5, LOCK_SUFFIX) == 0))
+	if (*name == '.' || ends_in(name, bytes, LOCK_SUFFIX))
 		return peal__fail(failure, -EINVAL,
 		                  "options.name begins with '.' or ends in "
 		                  "'.lock'");
@@ -155,16 +166,12 @@ int peal__name_directory(unsigned int index, char path[PEAL__PATH_BYTES])
 {
 	struct place places[PEAL__NAME_DIRECTORY_MAX];
 
-	unsigned int count = find_places(places);
-
-	for (unsigned int i = 0; i < count; i++) {
-		/* No socket can be there, so there is nothing to find. */
-		if (places[i].is_too_long || index-- > 0)
-			continue;
-		strcpy(path, places[i].path);
-		return 0;
-	}
-	return -ENOENT;
+	if (index >= find_places(places))
+		return -ENOENT;
+	if (places[index].is_too_long)
+		return -EINVAL;
+	strcpy(path, places[index].path);
+	return 0;
 }
 
 static int join(const char *directory, const char *name,
@@ -263,21 +270,20 @@ static bool was_replaced(int fd, const char *path)
  * open file, and a child's copy of that would keep it when we are dead. 0, 1 to
  * try again, or -errno. */
 static int open_lock(const char *path, struct peal__fork_fd *lock,
-                     bool *ret_is_new)
+                     bool *ret_was_made)
 {
 	const int flags = O_RDWR | O_CLOEXEC | O_NOFOLLOW;
 	int error = 0;
 
 	peal__fork_hold();
-	lock->fd = open(path, flags | O_CREAT | O_EXCL, 0600);
-	*ret_is_new = lock->fd >= 0;
-	if (lock->fd < 0 && errno == EEXIST) {
-		lock->fd = open(path, flags);
-		if (lock->fd < 0 && errno == ENOENT)
-			error = 1; /* its owner has closed between the two */
-	}
-	if (lock->fd < 0 && error == 0)
-		error = -errno;
+	/* Two steps: where everybody can write, as in /tmp, O_CREAT alone may
+	 * not open what somebody else made (fs.protected_regular). */
+	lock->fd = open(path, flags);
+	*ret_was_made = lock->fd < 0 && errno == ENOENT;
+	if (*ret_was_made)
+		lock->fd = open(path, flags | O_CREAT | O_EXCL, 0600);
+	if (lock->fd < 0) /* 1: somebody else made it between the two */
+		error = errno == EEXIST ? 1 : -errno;
 	peal__fork_watch_held(lock);
 	peal__fork_let();
 	return error;
@@ -285,10 +291,10 @@ static int open_lock(const char *path, struct peal__fork_fd *lock,
 
 /* 0 with the lock, 1 to try again, or -errno. */
 static int try_lock(const char *path, struct peal__fork_fd *lock,
-                    bool *ret_is_new)
+                    bool *ret_was_made)
 {
 	struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
-	int error = open_lock(path, lock, ret_is_new);
+	int error = open_lock(path, lock, ret_was_made);
 
 	if (error != 0)
 		return error;
@@ -327,8 +333,23 @@ static void unlink_unborn(const char *path)
 		unlink(unborn);
 }
 
-/* A lock file that we had to make proves nothing: somebody may have removed that
- * of a living server, or the socket may be no server's of ours. 0: nobody listens
+/* An empty lock file proves nothing: somebody may have removed that of a living
+ * server, or the socket may be no server's of ours. It has a byte since somebody
+ * who held the lock has found the name free, and not since it was made: whoever
+ * made it may have been killed before. */
+static bool is_proven(const struct peal__fork_fd *lock)
+{
+	return lseek(lock->fd, 0, SEEK_END) > 0;
+}
+
+static void prove(const struct peal__fork_fd *lock)
+{
+	/* Without it the next one asks the socket once more. */
+	if (write(lock->fd, "\n", 1) < 0)
+		return;
+}
+
+/* Is anybody at the socket, whatever lock there is? 0: nobody listens
  * there; or -EADDRINUSE, -EEXIST (another kind of socket), -errno. */
 static int ask_socket(const char *path)
 {
@@ -369,7 +390,7 @@ static int fail_living(const char *path, struct peal_failure *failure)
 }
 
 /* The socket, if there is one. 0 or -errno. */
-static int remove_dead(const char *path, bool is_new,
+static int remove_dead(const char *path, bool proven,
                        struct peal_failure *failure)
 {
 	struct stat status;
@@ -382,7 +403,7 @@ static int remove_dead(const char *path, bool is_new,
 		                  "%.90s exists and is not a socket; remove it "
 		                  "or take another name",
 		                  path);
-	error = is_new ? ask_socket(path) : 0;
+	error = proven ? 0 : ask_socket(path);
 	if (error == -EADDRINUSE)
 		return fail_living(path, failure);
 	if (error < 0)
@@ -402,12 +423,12 @@ int peal__name_lock(const char *path, struct peal__fork_fd *ret_lock,
                     struct peal_failure *failure)
 {
 	char lock[PEAL__PATH_BYTES + 8];
+	bool was_made = false, proven;
 	int error = 1;
-	bool is_new = false;
 
 	lock_path(path, lock);
 	for (int tries = 0; error == 1 && tries < LOCK_TRIES; tries++)
-		error = try_lock(lock, ret_lock, &is_new);
+		error = try_lock(lock, ret_lock, &was_made);
 	if (error == 1 || error == -EADDRINUSE)
 		return fail_living(path, failure);
 	if (error == -ENOENT)
@@ -419,16 +440,19 @@ int peal__name_lock(const char *path, struct peal__fork_fd *ret_lock,
 		return peal__fail(failure, error, "cannot lock %.108s: %s",
 		                  lock, strerrordesc_np(-error));
 	PEAL__HOOK("name: locked");
-	/* We hold the lock: if it was there before, the socket is a dead
+	/* We hold the lock: if it is a proven one, the socket is a dead
 	 * server's, and so is one that it had not named yet. */
 	unlink_unborn(path);
-	error = remove_dead(path, is_new, failure);
+	proven = is_proven(ret_lock);
+	error = remove_dead(path, proven, failure);
 	if (error < 0) {
-		if (is_new) /* else it is not known to be one of ours */
+		if (was_made) /* else it is not known to be one of ours */
 			unlink(lock);
 		peal__fork_forget(ret_lock, true);
 		return error;
 	}
+	if (!proven)
+		prove(ret_lock);
 	return 0;
 }
 
@@ -440,20 +464,14 @@ void peal__name_unlink_lock(const char *path)
 	unlink(lock);
 }
 
-/* Has somebody else's lock taken the place of ours? If it cannot be told, no. */
-static bool is_anothers(const char *path, int lock_fd)
-{
-	char lock[PEAL__PATH_BYTES + 8];
-	struct stat ours, there;
-
-	lock_path(path, lock);
-	return fstat(lock_fd, &ours) == 0 && lstat(lock, &there) == 0 &&
-	       !is_same(&ours, &there);
-}
-
 void peal__name_unlink(const char *path, int lock_fd)
 {
-	if (is_anothers(path, lock_fd))
+	char lock[PEAL__PATH_BYTES + 8];
+
+	lock_path(path, lock);
+	/* Only the lock tells whose the socket beside it is: a path may lead
+	 * elsewhere by now, and without a lock the next server may have come. */
+	if (was_replaced(lock_fd, lock))
 		return;
 	unlink(path);
 	PEAL__HOOK("name: socket removed");

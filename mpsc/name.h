@@ -20,7 +20,9 @@
  * Death: the lock goes with its holder, whatever kills it; socket and lock file
  *	stay and the next server of this name takes them over, also a socket that
  *	has no name yet. A lock that is held is never overruled, and one that is
- *	free is never doubted. Where the lock file is missing the socket is asked
+ *	free is never doubted if its file has a byte, which it gets when its
+ *	first holder has found the name free. Where the file is missing or empty
+ *	(its lock was removed, or who made it was killed) the socket is asked
  *	whether anybody listens.
  *
  * Errors: every refusal has a sentence that names the path.
@@ -59,8 +61,8 @@ int peal__name_for_client(const char *name, unsigned int index,
                           char path[PEAL__PATH_BYTES],
                           struct peal_failure *failure);
 
-/* The @index-th directory a client looks into; 0 or -ENOENT. One that is too
- * long to hold a socket is passed over. */
+/* The @index-th directory a client looks into, by the same numbers; 0, -ENOENT,
+ * or -EINVAL: it is too long to hold a socket. */
 int peal__name_directory(unsigned int index, char path[PEAL__PATH_BYTES]);
 
 /*
@@ -79,8 +81,9 @@ void peal__name_unborn(const char *path, char unborn[PEAL__PATH_BYTES]);
 /* Remove the lock file alone, while the lock is still held. */
 void peal__name_unlink_lock(const char *path);
 
-/* Remove socket and lock file, while the lock is still held, unless they are
- * another server's by now because somebody had removed ours. */
+/* Remove socket and lock file, while the lock is still held. Both stay where our
+ * lock is not there any more: they may be another server's by now because
+ * somebody had removed ours, or a relative path may lead elsewhere. */
 void peal__name_unlink(const char *path, int lock_fd);
 
 #endif

@@ -227,6 +227,19 @@ static bool has_gone(const struct peal_observer *observer)
 	       peal__process_has_gone(&observer->line->process);
 }
 
+/* Has it gone, or had it only enough of this connection? */
+static bool is_over(const struct peal_observer *observer)
+{
+	const struct line *line = observer->line;
+	struct pollfd poll_fd = {line->pidfd.fd, POLLIN, 0};
+
+	if (has_gone(observer))
+		return true;
+	if (observer->is_turned_away || !peal__has_hung_up(line->socket.fd))
+		return false;
+	return line->pidfd.fd < 0 || poll(&poll_fd, 1, EXIT_MS) > 0;
+}
+
 /* Has the answer come that a server owed us? 0, or -errno. */
 static int await_answer(const struct peal_observer *observer,
                         uint64_t deadline_ns)
@@ -240,7 +253,7 @@ static int await_answer(const struct peal_observer *observer,
 	while (ready < 0 && errno == EINTR);
 	if (ready <= 0)
 		return ready < 0 ? -errno : -ETIMEDOUT;
-	return peal__has_hung_up(observer->line->socket.fd) ? -ECONNRESET : 0;
+	return is_over(observer) ? -ECONNRESET : 0;
 }
 
 /*
@@ -268,6 +281,8 @@ static int come_back(struct peal_observer *observer, uint64_t deadline_ns)
 	if (error < 0)
 		return error;
 	error = greet(line, deadline_ns, NULL, &view);
+	if (error == -EBUSY)
+		observer->is_turned_away = true;
 	if (error < 0 && error != -ETIMEDOUT) {
 		close_line(line);
 		return error;
@@ -323,18 +338,13 @@ int peal_observer_refresh(struct peal_observer *observer, uint64_t timeout_ns)
 
 static uint32_t find_state(struct peal_observer *observer)
 {
-	const struct line *line = observer->line;
-	struct pollfd poll_fd = {line->pidfd.fd, POLLIN, 0};
-
-	if (has_gone(observer))
+	if (is_over(observer))
 		return PEAL_SERVER_CLOSED;
-	if (!observer->is_turned_away && peal__has_hung_up(line->socket.fd)) {
-		if (line->pidfd.fd < 0 || poll(&poll_fd, 1, EXIT_MS) > 0)
-			return PEAL_SERVER_CLOSED;
-		/* It lives, and had enough of this connection only. */
+	/* It lives, and had enough of this connection only. */
+	if (!observer->is_turned_away &&
+	    peal__has_hung_up(observer->line->socket.fd))
 		observer->answers = false;
-	}
-	if (peal__process_is_stopped(&line->process))
+	if (peal__process_is_stopped(&observer->line->process))
 		return PEAL_SERVER_STOPPED;
 	return observer->answers || observer->is_turned_away
 	               ? PEAL_SERVER_ALIVE

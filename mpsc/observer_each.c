@@ -109,11 +109,16 @@ static int each(struct list *list,
                 void *arg)
 {
 	char path[PEAL__PATH_BYTES];
-	int error = 0;
+	int error = 0, known;
 
-	for (unsigned int i = 0;
-	     error == 0 && peal__name_directory(i, path) == 0; i++)
-		error = walk(list, i, path);
+	for (unsigned int i = 0; error == 0; i++) {
+		known = peal__name_directory(i, path);
+		if (known == -ENOENT)
+			break;
+		/* Where no socket can be there is nothing to find. */
+		if (known == 0)
+			error = walk(list, i, path);
+	}
 	if (error < 0)
 		return error;
 	if (list->count > 1)

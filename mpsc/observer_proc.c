@@ -8,23 +8,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/file.h"
-
-#ifndef SO_PEERPIDFD
-#define SO_PEERPIDFD 77
-#endif
-
-#ifndef MFD_NOEXEC_SEAL
-#define MFD_NOEXEC_SEAL 0x0008U
-#endif
+#include "mpsc/connect.h"
+#include "shm/region.h"
 
 #define LINK_BEFORE "/memfd:" PEAL__STATUS_REGION
 #define LINK_AFTER " (deleted)"
@@ -37,20 +29,13 @@ int peal__process_of_peer(int socket_fd, struct peal__process *ret_process)
 {
 	struct ucred peer;
 	socklen_t bytes = sizeof(peer);
-	int pidfd = -1;
 
 	if (getsockopt(socket_fd, SOL_SOCKET, SO_PEERCRED, &peer, &bytes) != 0)
 		return -errno;
-	bytes = sizeof(pidfd);
-	/* Before Linux 6.5 the pid has to do, which is as good unless it was
-	 * used again since. Another error tells that it may have been. */
-	if (getsockopt(socket_fd, SOL_SOCKET, SO_PEERPIDFD, &pidfd, &bytes) !=
-	            0 &&
-	    errno == ENOPROTOOPT && peer.pid > 0)
-		pidfd = (int)syscall(SYS_pidfd_open, peer.pid, 0);
-	ret_process->pid = peer.pid;
+	ret_process->pidfd = peal__pidfd_of_peer(socket_fd, peer.pid);
+	/* Nothing would tell whose number it is when it is used. */
+	ret_process->pid = ret_process->pidfd < 0 ? 0 : peer.pid;
 	ret_process->uid = peer.uid;
-	ret_process->pidfd = pidfd;
 	return 0;
 }
 
@@ -116,13 +101,9 @@ static bool is_memfd(int fd)
 {
 	struct statx status;
 	struct stat ours;
-	const char *name = "peal-compare";
-	int our_fd = memfd_create(name, MFD_CLOEXEC | MFD_NOEXEC_SEAL);
+	int our_fd = peal__region_memfd("peal-compare", 0);
 	bool same;
 
-	/* Before Linux 6.3 nobody knew that flag; since then it may be wanted. */
-	if (our_fd < 0 && errno == EINVAL)
-		our_fd = memfd_create(name, MFD_CLOEXEC);
 	if (our_fd < 0)
 		return false;
 	same = fstat(our_fd, &ours) == 0 &&

@@ -30,7 +30,7 @@
 #define PEAL__STATUS_REGION "peal-status:"
 
 struct peal__process {
-	int32_t pid; /* 0: not visible from our pid namespace */
+	int32_t pid; /* 0: not visible from our pid namespace, or no pidfd */
 	uint32_t uid;
 	int pidfd; /* -1: none to be had */
 };

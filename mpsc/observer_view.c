@@ -2,14 +2,13 @@
 #include "mpsc/observer_view.h"
 
 #include <errno.h>
-#include <linux/magic.h>
 #include <string.h>
-#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/read.h"
 #include "mpsc/wire.h"
+#include "shm/region.h"
 
 #define ROW_TRIES 8
 #define SLOT_MAX 4096
@@ -36,14 +35,13 @@ static int check_header(int fd, uint64_t status_bytes,
                         struct peal__status_server *ret_header)
 {
 	struct peal__status_server header;
-	struct statfs status;
+	uint64_t page_bytes;
 
 	if (status_bytes < sizeof(header) ||
 	    peal_shm_check(fd, status_bytes) != 0)
 		return -EPROTO;
-	/* A hole in huge pages is a SIGBUS for whoever looks into it. */
-	if (fstatfs(fd, &status) != 0 ||
-	    (uint32_t)status.f_type == HUGETLBFS_MAGIC)
+	if (peal__region_page_bytes(fd, &page_bytes) != 0 ||
+	    page_bytes != peal_shm_page_bytes(0))
 		return -EPROTO;
 	if (pread(fd, &header, sizeof(header), 0) != sizeof(header) ||
 	    header.magic != PEAL__STATUS_MAGIC)

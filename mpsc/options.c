@@ -161,6 +161,10 @@ int peal__consumer_options_check_known(struct peal_consumer_options *known)
 		error = check_rings(known);
 	if (error < 0)
 		return error;
+	/* All of the slots, and not of the seats: the others get to the door. */
+	if (known->producer_per_uid_max == 0 ||
+	    known->producer_per_uid_max > known->producer_max)
+		known->producer_per_uid_max = known->producer_max;
 	round_up(&known->ring_min_bytes);
 	round_up(&known->ring_default_bytes);
 	round_up(&known->ring_max_bytes);

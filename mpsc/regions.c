@@ -9,6 +9,7 @@
 #include "base/random.h"
 #include "base/read.h"
 #include "mpsc/server.h"
+#include "shm/region.h"
 
 static int open_region(const char *kind, const char *label, uint64_t bytes,
                        uint32_t flags, int numa_node,
@@ -100,11 +101,12 @@ static uint32_t map_flags(uint32_t memory_flags)
 }
 
 int peal__segment_open(struct peal__slot *slot, uint32_t memory_flags,
-                       int numa_node, int *ret_fd, struct peal_failure *failure)
+                       int numa_node, struct peal__fork_fd *ret_fd,
+                       struct peal_failure *failure)
 {
 	struct peal_shm_options options = PEAL_SHM_OPTIONS_INIT;
 	struct peal__segment_shape *shape = &slot->shape;
-	int fd, error;
+	int error;
 
 	options.name = "peal-segment";
 	options.flags = memory_flags & PEAL_MEMORY_HUGE ? PEAL_SHM_HUGE : 0;
@@ -114,13 +116,13 @@ int peal__segment_open(struct peal__slot *slot, uint32_t memory_flags,
 	if (shape->page_bytes < PEAL__SEGMENT_HEADER_BYTES)
 		shape->page_bytes = PEAL__SEGMENT_HEADER_BYTES;
 	options.bytes = peal__segment_bytes(shape);
-	error = peal_shm_create(&options, &fd, NULL);
+	error = peal__region_create(&options, ret_fd, NULL);
 	if (error < 0)
 		return error;
-	error = peal__segment_map(fd, shape, map_flags(memory_flags),
+	error = peal__segment_map(ret_fd->fd, shape, map_flags(memory_flags),
 	                          &slot->mapping);
 	if (error < 0) {
-		close(fd);
+		peal__fork_forget(ret_fd, true);
 		return peal__fail(
 			failure, error,
 			"the server cannot map rings of %llu bytes",
@@ -146,6 +148,5 @@ int peal__segment_open(struct peal__slot *slot, uint32_t memory_flags,
 			shape->rings[i].start;
 	}
 	slot->segment->word.position = shape->rings[PEAL__RING_REQUEST].start;
-	*ret_fd = fd;
 	return 0;
 }

@@ -4,36 +4,15 @@
 #include <errno.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include "base/failure.h"
 #include "base/hooks.h"
 #include "base/read.h"
+#include "mpsc/connect.h"
+#include "mpsc/listen.h"
 #include "shm/pass.h"
 
 #define PACKETS_AT_ONCE 16
-
-#ifndef SO_PEERPIDFD /* Linux 6.5 */
-#define SO_PEERPIDFD 77
-#endif
-
-/* Something that polls readable when the peer has died; -1: there is none. */
-static int open_pid_fd(int socket_fd, int32_t pid)
-{
-	int pid_fd = -1;
-	socklen_t bytes = sizeof(pid_fd);
-
-	/* The first form is right even when the pid means nothing here. */
-	if (getsockopt(socket_fd, SOL_SOCKET, SO_PEERPIDFD, &pid_fd, &bytes) ==
-	    0)
-		return pid_fd;
-	/* It is not known here: any other error tells that the peer is dead and
-	 * reaped, and its pid may be somebody else's by now. */
-	return errno == ENOPROTOOPT && pid > 0
-	               ? (int)syscall(SYS_pidfd_open, pid, 0)
-	               : -1;
-}
 
 struct peal__seat *peal__seat_find_empty(struct peal__admission *admission)
 {
@@ -88,9 +67,12 @@ void peal__seat_take(struct peal__admission *admission, struct peal__seat *seat)
 		peal__fork_forget(&seat->socket, true);
 		return;
 	}
+	/* Its listener may have been somebody else's when it connected. */
+	if (admission->path[0] == '\0')
+		peal__listen_for_bytes(socket_fd);
 	seat->phase = PEAL__SEAT_WAITING;
 	seat->serial++;
-	seat->pid.fd = open_pid_fd(socket_fd, credentials.pid);
+	seat->pid.fd = peal__pidfd_of_peer(socket_fd, credentials.pid);
 	seat->info = (struct peal_peer_info){
 		.pid = credentials.pid,
 		.uid = credentials.uid,

@@ -62,8 +62,9 @@ struct peal__slot {
 	struct peal__segment_shape shape;
 	struct peal_peer_info info;
 	int socket_fd;
-	uint64_t flags; /* of its HELLO */
-	bool said_bye;  /* before HUNG_UP */
+	uint64_t flags;  /* of its HELLO */
+	bool is_trusted; /* it has the bell page; nobody asks a second time */
+	bool said_bye;   /* before HUNG_UP */
 
 	/* C, from LIVE to DONE */
 	struct peal_ring_rx rx;
@@ -233,10 +234,11 @@ void peal__regions_close(struct peal_consumer *consumer);
 
 /*
  * Make and map the segment of @slot, whose peer and bytes of rings are set. The
- * descriptor is the caller's. 0 or -errno with a sentence.
+ * descriptor is the caller's, and watched: a segment is as large as its rings
+ * may be, and no child is to keep it alive. 0 or -errno with a sentence.
  */
 int peal__segment_open(struct peal__slot *slot, uint32_t memory_flags,
-                       int numa_node, int *ret_fd,
+                       int numa_node, struct peal__fork_fd *ret_fd,
                        struct peal_failure *failure);
 
 /* scan.c: which ring is next ------------------------------------------------ */

@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "base/hooks.h"
 #include "base/memory.h"
@@ -299,7 +298,7 @@ void peal__peer_opened(void *object, struct peal__slot *slot)
 		.slot = slot,
 		.id = slot->peer,
 		.is_ordered = is_ordered && stash != NULL,
-		.is_trusted = slot->info.uid == geteuid(),
+		.is_trusted = slot->is_trusted,
 		/* In the list of the touched its place is known by its slot. */
 		.is_touched = peer->is_touched,
 		.stash = stash,

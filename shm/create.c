@@ -12,6 +12,7 @@
 #include "peal/shm.h"
 #include "shm/headroom.h"
 #include "shm/numa.h"
+#include "shm/region.h"
 
 /* Younger than some C libraries we build with. */
 #ifndef MFD_NOEXEC_SEAL
@@ -57,7 +58,7 @@ static int check_flags(const struct peal_shm_options *options,
 }
 
 static int check_options(const struct peal_shm_options *options,
-                         const int *ret_fd,
+                         const struct peal__fork_fd *ret_fd,
                          const struct peal_shm_mapping *ret_mapping)
 {
 	struct peal_failure *failure = options->ret_failure;
@@ -116,23 +117,33 @@ static int check_limits(const struct peal_shm_options *options, uint64_t bytes)
 	return peal__headroom_check(bytes, options->ret_failure);
 }
 
-static int open_memfd(const struct peal_shm_options *options, int *ret_fd)
+int peal__region_memfd(const char *name, unsigned int flags)
+{
+	int fd = memfd_create(name, flags | MFD_CLOEXEC | MFD_NOEXEC_SEAL);
+
+	/* Before Linux 6.3 nobody knew that flag; since then it may be wanted. */
+	if (fd < 0 && errno == EINVAL)
+		fd = memfd_create(name, flags | MFD_CLOEXEC);
+	return fd < 0 ? -errno : fd;
+}
+
+static int open_memfd(const struct peal_shm_options *options,
+                      struct peal__fork_fd *ret_fd)
 {
 	const char *name = options->name != NULL ? options->name : "peal";
-	unsigned int flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
+	unsigned int flags = MFD_ALLOW_SEALING;
 	int fd, error;
 
 	if (options->flags & PEAL_SHM_HUGE)
 		flags |= MFD_HUGETLB | MFD_HUGE_2MB;
-	fd = memfd_create(name, flags | MFD_NOEXEC_SEAL);
-	/* Before Linux 6.3 nobody knew that flag. */
-	if (fd < 0 && errno == EINVAL)
-		fd = memfd_create(name, flags);
-	if (fd >= 0) {
-		*ret_fd = fd;
+	peal__fork_hold();
+	fd = peal__region_memfd(name, flags);
+	ret_fd->fd = fd < 0 ? -1 : fd;
+	peal__fork_watch_held(ret_fd);
+	peal__fork_let();
+	if (fd >= 0)
 		return 0;
-	}
-	error = errno;
+	error = -fd;
 	if ((options->flags & PEAL_SHM_HUGE) &&
 	    (error == ENODEV || error == ENOSYS || error == EINVAL))
 		return peal__fail(
@@ -290,12 +301,13 @@ static int fill(int fd, const struct peal_shm_options *options, uint64_t bytes,
 	return error;
 }
 
-static int create(const struct peal_shm_options *options, int *ret_fd,
+static int create(const struct peal_shm_options *options,
+                  struct peal__fork_fd *ret_fd,
                   struct peal_shm_mapping *ret_mapping)
 {
 	struct peal_shm_mapping mapping = {NULL, 0};
-	int fd = -1, error;
 	uint64_t bytes;
+	int error;
 
 	error = check_options(options, ret_fd, ret_mapping);
 	if (error == 0)
@@ -303,22 +315,22 @@ static int create(const struct peal_shm_options *options, int *ret_fd,
 	if (error == 0)
 		error = check_limits(options, bytes);
 	if (error == 0)
-		error = open_memfd(options, &fd);
+		error = open_memfd(options, ret_fd);
 	if (error != 0)
 		return error;
-	error = fill(fd, options, bytes, ret_mapping != NULL, &mapping);
+	error = fill(ret_fd->fd, options, bytes, ret_mapping != NULL, &mapping);
 	if (error != 0) {
-		close(fd);
+		peal__fork_forget(ret_fd, true);
 		return error;
 	}
-	*ret_fd = fd;
 	if (ret_mapping != NULL)
 		*ret_mapping = mapping;
 	return 0;
 }
 
-int peal_shm_create(const struct peal_shm_options *options, int *ret_fd,
-                    struct peal_shm_mapping *ret_mapping)
+int peal__region_create(const struct peal_shm_options *options,
+                        struct peal__fork_fd *ret_fd,
+                        struct peal_shm_mapping *ret_mapping)
 {
 	struct peal_shm_options known = PEAL_SHM_OPTIONS_INIT;
 	int saved_errno = errno;
@@ -330,4 +342,19 @@ int peal_shm_create(const struct peal_shm_options *options, int *ret_fd,
 		result = create(&known, ret_fd, ret_mapping);
 	errno = saved_errno;
 	return result;
+}
+
+int peal_shm_create(const struct peal_shm_options *options, int *ret_fd,
+                    struct peal_shm_mapping *ret_mapping)
+{
+	struct peal__fork_fd watched = {.fd = -1};
+	int error = peal__region_create(
+		options, ret_fd == NULL ? NULL : &watched, ret_mapping);
+
+	if (error != 0)
+		return error;
+	/* From now on it is the caller's, who may want its children to have it. */
+	*ret_fd = watched.fd;
+	peal__fork_forget(&watched, false);
+	return 0;
 }

@@ -7,7 +7,7 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
-#include "peal/shm.h"
+#include "shm/region.h"
 
 #ifndef MADV_POPULATE_READ
 #define MADV_POPULATE_READ 22
@@ -25,8 +25,7 @@ static uint64_t base_page_bytes(void)
 	return (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
-/* What the region itself is made of, whatever its creator says. */
-static int region_page_bytes(int fd, uint64_t *ret_page_bytes)
+int peal__region_page_bytes(int fd, uint64_t *ret_page_bytes)
 {
 	struct statfs status;
 
@@ -189,7 +188,7 @@ static int map(int fd, const struct peal_shm_span *spans, size_t span_count,
 		return -errno;
 	if (!S_ISREG(status.st_mode))
 		return -EINVAL;
-	error = region_page_bytes(fd, &page_bytes);
+	error = peal__region_page_bytes(fd, &page_bytes);
 	if (error == 0)
 		error = sum_spans(spans, span_count, (uint64_t)status.st_size,
 		                  page_bytes, &bytes);

@@ -26,7 +26,7 @@
  *	against an older header gets the defaults of the fields it does not know.
  *
  * Units: times are relative nanoseconds in a uint64_t. 0 never waits, but for
- *	a call that attaches again after a loss: that may take 100 ms.
+ *	a call that attaches again after a loss: it has 100 ms at least.
  *	PEAL_FOREVER has no limit. Sizes are bytes.
  */
 #ifndef PEAL_BASE_H

@@ -30,8 +30,8 @@
  *	reconnect every call returns the loss from then on. With it, once
  *	anything has told it, dispatch too, the next call, send, tell or claim
  *	connects again; recv tells it once itself, and the recv after that
- *	connects. That may take 100 ms whatever its timeout. What was in flight
- *	is not sent again. In fd mode a connection that the descriptor could
+ *	connects. That may take its timeout, and 100 ms at least. What was in
+ *	flight is not sent again. In fd mode a connection that the descriptor could
  *	not watch is none: the call says so (-ENOSPC, -ENOMEM), and the next one
  *	tries again.
  *

@@ -87,10 +87,10 @@ struct peal_consumer_options {
 	uint32_t memory_flags; /* PEAL_MEMORY_HUGE | ... */
 	int numa_node;         /* -1: any; of no effect on huge pages */
 
-	/* Who may attach besides our own uid and root. The socket's mode must
-	 * let them connect as well: 0600 is the default, 0666 leaves it to the
-	 * lists. A user may do so attach_rate_max times a second, up to
-	 * 1,000,000, and waits when it is faster; 0: as often as it likes. */
+	/* Who may attach besides root and our own user, who opened or whom we
+	 * have become for good. The socket's mode must let them connect too:
+	 * 0600, the default, or 0666, so that the lists decide. One user may
+	 * do so attach_rate_max times a second, 1 to 1,000,000; 0: no limit. */
 	uint32_t socket_mode;
 	uint32_t attach_rate_max;
 	const uint32_t *allow_uid;
@@ -102,8 +102,8 @@ struct peal_consumer_options {
 	 * A listening SOCK_SEQPACKET socket (systemd's, with Accept=no) to use,
 	 * or -1. It stays the caller's and open, and @name is then a label
 	 * only. Whoever has the socket finds it changed: O_NONBLOCK is set, as
-	 * by NonBlocking=yes, and listen(2) is called once more, which makes us
-	 * the process that clients see.
+	 * by NonBlocking=yes, SO_PASSCRED and its like are off, as only bytes
+	 * are to come, and listen(2) makes us the process that clients see.
 	 */
 	int listen_fd;
 
@@ -248,7 +248,7 @@ struct peal_producer_options {
  * the name is looked for again every 20 ms or sooner, also when a server died or
  * closed while it was about to answer, and what the last look came to is
  * returned when the time is over. Attaching again after a loss waits for no
- * server, but up to 100 ms for its answer, whatever the timeout of the call.
+ * server, but for its answer: up to the timeout of the call, and 100 ms at least.
  *
  * 0, or -EINVAL, -ECONNREFUSED (no server has this name), -EACCES (not
  * allowed), -EBUSY (a cap is reached), -EMSGSIZE (ring_bytes is not within the

@@ -108,13 +108,24 @@ static bool may_leave_lock(void)
 	        strcmp(walk_fault.name, "lstat64") == 0);
 }
 
+/* Where it cannot be told whose they are, both stay. */
+static bool may_leave_both(void)
+{
+	return walk_fault.name != NULL &&
+	       (strcmp(walk_fault.name, "fstat64") == 0 ||
+	        strcmp(walk_fault.name, "lstat64") == 0 ||
+	        fault_has(&walk_fault, ENOMEM));
+}
+
 static int look_at_names(void)
 {
 	const char *names = scene_names();
 
 	return names[0] == '\0' || could_not_remove() ||
 	                       (may_leave_lock() &&
-	                        strcmp(names, NAME ".lock ") == 0)
+	                        strcmp(names, NAME ".lock ") == 0) ||
+	                       (may_leave_both() &&
+	                        strcmp(names, NAME " " NAME ".lock ") == 0)
 	               ? 0
 	               : walk_say("there is still %s", names);
 }

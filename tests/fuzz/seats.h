@@ -49,20 +49,20 @@ static inline void seat_make(struct seat *seat, struct peal__slot *slot,
                              bool is_client)
 {
 	uint64_t bytes = is_client ? SEAT_RING_BYTES : 0;
-	int fd;
+	struct peal__fork_fd segment = {.fd = -1};
 
 	slot->shape.rings[PEAL__RING_REQUEST].bytes = SEAT_RING_BYTES;
 	slot->shape.rings[PEAL__RING_RESPONSE].bytes = bytes;
 	slot->shape.rings[PEAL__RING_LANE].bytes = bytes;
 	seat->slot = slot;
-	FUZZ_MUST(peal__segment_open(slot, 0, -1, &fd, NULL) == 0 &&
-	                  peal__segment_map(fd, &slot->shape,
+	FUZZ_MUST(peal__segment_open(slot, 0, -1, &segment, NULL) == 0 &&
+	                  peal__segment_map(segment.fd, &slot->shape,
 	                                    PEAL_SHM_MAP_WRITE,
 	                                    &seat->mapping) == 0 &&
 	                  socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0,
 	                             seat->sockets) == 0,
 	          "no memory for a segment");
-	close(fd);
+	peal__fork_forget(&segment, true);
 	seat->segment = seat->mapping.address;
 }
 
@@ -124,6 +124,7 @@ static inline void seat_enter(struct peal_consumer *consumer, struct seat *seat,
 	seat_take_rings(seat);
 	seat->has_left = false;
 	slot->info.uid = uid;
+	slot->is_trusted = uid == geteuid();
 	slot->flags = flags;
 	slot->socket_fd = seat->sockets[0];
 	slot->said_bye = false;

@@ -318,13 +318,17 @@ static void crowd_at_the_door_does_not_keep_others_out_for_long(void **state)
 {
 	static struct raw crowd[CROWD_MAX];
 	uint64_t start_ns;
-	int reached = 0;
+	int reached = 0, error;
 
 	(void)state;
 	for (int i = 0; i < crowd_count; i++)
 		reached += raw_connect(&crowd[i]) == 0;
 	start_ns = scene_now_ns();
-	assert_int_equal(come_and_go(), 0);
+	/* It is of the same user, who has all the connections that one has. */
+	while ((error = come_and_go()) == -EBUSY &&
+	       scene_now_ns() - start_ns < 20 * SCENE_S)
+		scene_sleep_ns(SCENE_MS);
+	assert_int_equal(error, 0);
 	start_ns = scene_now_ns() - start_ns;
 	for (int i = 0; i < crowd_count; i++)
 		raw_close(&crowd[i]);

@@ -257,12 +257,14 @@ static inline void fake_start(struct fake *fake)
 /* It hangs up on everybody, and answers no longer. */
 static inline void fake_stop(struct fake *fake)
 {
-	const uint64_t one = 1;
+	uint64_t one = 1;
 
 	if (!fake->has_thread)
 		return;
 	assert_int_equal(write(fake->stop_fd, &one, sizeof(one)), sizeof(one));
 	assert_int_equal(pthread_join(fake->thread, NULL), 0);
+	/* It may start again. */
+	assert_int_equal(read(fake->stop_fd, &one, sizeof(one)), sizeof(one));
 	fake->has_thread = false;
 }
 

@@ -242,6 +242,79 @@ static void observer_that_is_turned_away_looks_past_the_others(void **state)
 	peal_observer_close(last);
 }
 
+/* An observer in another thread, of a server that dispatches on this one. */
+struct looking {
+	struct peal_observer *observer;
+	int result;
+	uint32_t done;
+};
+
+static void *look(void *argument)
+{
+	struct looking *looking = argument;
+
+	looking->result =
+		looking->observer == NULL
+			? peal_observer_open("words", PATIENCE_NS, NULL,
+	                                     &looking->observer)
+			: peal_observer_refresh(looking->observer, PATIENCE_NS);
+	flag_set(&looking->done);
+	return NULL;
+}
+
+static int look_dispatching(struct peal_consumer *consumer,
+                            struct peal_observer **observer)
+{
+	struct looking looking = {.observer = *observer};
+	struct later later;
+
+	later_start(&later, 0, look, &looking);
+	while (!flag_is_set(&looking.done)) {
+		assert_int_equal(peal_consumer_dispatch(consumer), 0);
+		sched_yield();
+	}
+	later_join(&later);
+	*observer = looking.observer;
+	return looking.result;
+}
+
+/* It stood before a server that did not answer, and was told later that eight
+ * look already: for ever after the server seemed to have died, and to be
+ * silent. */
+static void observer_that_is_turned_away_late_comes_back(void **state)
+{
+	struct peal_consumer_options options = consumer_options();
+	struct peal_observer *observers[8] = {NULL}, *last;
+	struct peal_consumer *consumer;
+	struct peal_server_info info;
+	int error;
+
+	(void)state;
+	options.wait_mode = PEAL_WAIT_FD;
+	consumer = open_with(&options);
+	for (int i = 0; i < 8; i++)
+		assert_int_equal(look_dispatching(consumer, &observers[i]), 0);
+	/* Nobody dispatches. */
+	assert_int_equal(peal_observer_open("words", 10 * MS, NULL, &last), 0);
+	assert_int_equal(peal_observer_server(last, &info), 0);
+	assert_int_equal(info.state, PEAL_SERVER_SILENT);
+	/* It is told, and hung up on. */
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(peal_consumer_dispatch(consumer), 0);
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(look_dispatching(consumer, &last), -EBUSY);
+		assert_int_equal(peal_observer_server(last, &info), 0);
+		assert_int_equal(info.state, PEAL_SERVER_ALIVE);
+	}
+	for (int i = 0; i < 8; i++)
+		peal_observer_close(observers[i]);
+	while ((error = look_dispatching(consumer, &last)) == -EBUSY)
+		;
+	assert_int_equal(error, 0);
+	peal_observer_close(last);
+	peal_consumer_close(consumer);
+}
+
 static void *close_it(void *consumer)
 {
 	peal_consumer_close(consumer);
@@ -288,6 +361,7 @@ int main(void)
 		TEST(door_is_looked_at_though_the_rings_never_run_empty),
 		TEST(observers_leave_room_for_those_who_work),
 		TEST(observer_that_is_turned_away_looks_past_the_others),
+		TEST(observer_that_is_turned_away_late_comes_back),
 		TEST(loss_in_the_middle_of_a_batch_is_told_by_the_next_call),
 	};
 

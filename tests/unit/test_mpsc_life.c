@@ -299,6 +299,40 @@ reconnect_tells_the_loss_once_and_attaches_with_the_next_call(void **state)
 	peal_consumer_close(consumer);
 }
 
+/* A server that is stopped, say: it has the name, and does not answer. */
+static void
+reconnect_has_the_time_of_the_call_and_a_little_at_least(void **state)
+{
+	static const uint64_t times_ns[][2] = {
+		{0, 100 * MS},
+		{10 * MS, 100 * MS},
+		{300 * MS, 300 * MS},
+	};
+	struct peal_producer_options others = producer_options();
+	struct peal_consumer_options options = consumer_options();
+	struct peal_consumer *consumer = open_consumer();
+	struct peal_producer *producer;
+
+	(void)state;
+	others.reconnect = 1;
+	producer = attach_with(&others);
+	peal_consumer_close(consumer);
+	assert_int_equal(send_text(producer, "lost"), -ESHUTDOWN);
+	/* Nobody dispatches. */
+	options.wait_mode = PEAL_WAIT_FD;
+	consumer = open_with(&options);
+	for (size_t i = 0; i < CHECK_COUNT(times_ns); i++) {
+		uint64_t start_ns = now_ns();
+
+		assert_int_equal(peal_producer_send(producer, "new", 3,
+		                                    times_ns[i][0]),
+		                 -ETIMEDOUT);
+		assert_true(now_ns() - start_ns >= times_ns[i][1]);
+	}
+	peal_producer_detach(producer);
+	peal_consumer_close(consumer);
+}
+
 static void without_reconnect_the_loss_is_told_for_ever(void **state)
 {
 	struct peal_consumer *consumer = open_consumer();
@@ -354,6 +388,7 @@ int main(void)
 		TEST(producer_that_waits_learns_that_the_consumer_closes),
 		TEST(only_what_was_not_released_is_counted_as_lost),
 		TEST(reconnect_tells_the_loss_once_and_attaches_with_the_next_call),
+		TEST(reconnect_has_the_time_of_the_call_and_a_little_at_least),
 		TEST(without_reconnect_the_loss_is_told_for_ever),
 		TEST(producer_that_reconnects_wakes_the_new_consumer),
 	};

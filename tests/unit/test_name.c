@@ -100,6 +100,18 @@ static void name_is_neither_hidden_nor_a_lock(void **state)
 	assert_name("xlock", NULL);
 }
 
+/* Another server's lock would be taken for a socket, or its socket removed. */
+static void path_is_neither_a_lock_nor_an_unborn_socket(void **state)
+{
+	(void)state;
+	assert_name("/run/words.lock", "ends in '.lock' or '~peal'");
+	assert_name("./.lock", "ends in '.lock' or '~peal'");
+	assert_name("/run/words~peal", "ends in '.lock' or '~peal'");
+	assert_name("/run/words.locks", NULL);
+	assert_name("/run/a.lock/words", NULL);
+	assert_name("/run/~peal/words~", NULL);
+}
+
 /* A socket's path has 107 bytes, and the lock beside it has 5 more. */
 static void path_leaves_room_for_its_lock(void **state)
 {
@@ -254,8 +266,10 @@ static int refuse_long_directory(void *variable)
 	if (peal__name_for_client("words", 0, path, &failure) != -EINVAL ||
 	    strstr(failure.text, variable) == NULL)
 		return 3;
-	/* For who lists what there is, nothing is there. */
-	if (peal__name_directory(0, path) != 0 ||
+	/* For who lists what there is, nothing is there: the next one has its
+	 * own number nevertheless. */
+	if (peal__name_directory(0, path) != -EINVAL ||
+	    peal__name_directory(1, path) != 0 ||
 	    strncmp(path, "/tmp/peal-", 10) != 0)
 		return 4;
 	return 0;
@@ -463,6 +477,7 @@ int main(int argc, char **argv)
 		TEST(name_of_nothing_is_refused),
 		TEST(name_has_at_most_64_bytes),
 		TEST(name_is_neither_hidden_nor_a_lock),
+		TEST(path_is_neither_a_lock_nor_an_unborn_socket),
 		TEST(path_leaves_room_for_its_lock),
 		TEST(server_makes_the_directory_of_its_choice),
 		TEST(directory_that_cannot_be_had_has_a_sentence),

@@ -173,6 +173,47 @@ static void socket_that_answers_needs_no_lock_file(void **state)
 	close(fd);
 }
 
+/* As an opener leaves it that was killed between making and removing it, where
+ * the lock of a living server had been removed: the next one took its name. */
+static void empty_lock_file_proves_nothing(void **state)
+{
+	struct peal_failure failure = {0, ""};
+	int fd = -1, socket_fd = bind_socket();
+
+	(void)state;
+	assert_int_equal(listen(socket_fd, 8), 0);
+	directory_write(lock, "");
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(take_name(path, &fd, &failure), -EADDRINUSE);
+		assert_non_null(strstr(failure.text, "living server"));
+		assert_true(exists(path));
+		/* Nor is it ours to remove. */
+		assert_true(exists(lock));
+	}
+	close(socket_fd);
+	assert_int_equal(take_name(path, &fd, NULL), 0);
+	assert_false(exists(path));
+	close(fd);
+}
+
+/* A child of a dead server may have a copy of its listener, and answer. */
+static void lock_of_a_dead_owner_is_not_doubted(void **state)
+{
+	int fd = -1, socket_fd;
+
+	(void)state;
+	assert_int_equal(take_name(path, &fd, NULL), 0);
+	socket_fd = bind_socket();
+	assert_int_equal(listen(socket_fd, 8), 0);
+	close(fd);
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(take_name(path, &fd, NULL), 0);
+		assert_false(exists(path));
+		close(fd);
+	}
+	close(socket_fd);
+}
+
 static void listener_of_another_kind_is_left_alone(void **state)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
@@ -209,6 +250,42 @@ static void names_of_the_next_server_are_not_removed(void **state)
 	close(socket_fd);
 	close(fd);
 	close(next_fd);
+}
+
+/* The next server may have come at the very moment in which it was looked. */
+static void socket_stays_where_the_lock_was_removed(void **state)
+{
+	int fd = -1, socket_fd;
+
+	(void)state;
+	assert_int_equal(take_name(path, &fd, NULL), 0);
+	socket_fd = bind_socket();
+	unlink(lock);
+	peal__name_unlink(path, fd);
+	assert_true(exists(path));
+	close(socket_fd);
+	close(fd);
+}
+
+/* It was opened as ./words, and a file of another directory was removed. */
+static int unlink_elsewhere(void *unused)
+{
+	int fd;
+
+	(void)unused;
+	if (chdir(own.path) != 0 || take_name("./words", &fd, NULL) != 0 ||
+	    mkdir("elsewhere", 0700) != 0 || chdir("elsewhere") != 0 ||
+	    mknod("words", S_IFREG | 0600, 0) != 0)
+		return 1;
+	peal__name_unlink("./words", fd);
+	return exists("words") ? 0 : 2;
+}
+
+static void file_of_another_working_directory_is_not_removed(void **state)
+{
+	(void)state;
+	assert_int_equal(check_in_child(unlink_elsewhere, NULL), 0);
+	assert_true(exists(lock));
 }
 
 static void lock_of_a_dead_owner_needs_no_socket(void **state)
@@ -398,8 +475,12 @@ int main(void)
 		TEST(lock_never_takes_a_living_servers_socket),
 		TEST(socket_of_a_dead_owner_is_taken_over),
 		TEST(socket_that_answers_needs_no_lock_file),
+		TEST(empty_lock_file_proves_nothing),
+		TEST(lock_of_a_dead_owner_is_not_doubted),
 		TEST(listener_of_another_kind_is_left_alone),
 		TEST(names_of_the_next_server_are_not_removed),
+		TEST(socket_stays_where_the_lock_was_removed),
+		TEST(file_of_another_working_directory_is_not_removed),
 		TEST(lock_of_a_dead_owner_needs_no_socket),
 		TEST(file_that_is_no_socket_is_left_alone),
 		TEST(socket_that_cannot_be_removed_has_a_sentence),

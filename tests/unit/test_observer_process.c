@@ -3,6 +3,9 @@
 
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
+
+#include "mpsc/observer_proc.h"
 
 /* silence ------------------------------------------------------------------ */
 
@@ -254,6 +257,37 @@ static void name_that_looks_like_a_state_is_not_taken_for_one(void **state)
 	fake_close(&fake);
 }
 
+static int ask_whose_it_is(void *fds)
+{
+	struct peal__process process = {1, 1, 1};
+	struct rlimit none = {0, 0};
+
+	if (setrlimit(RLIMIT_NOFILE, &none) != 0 ||
+	    peal__process_of_peer(*(int *)fds, &process) != 0)
+		return 1;
+	if (process.uid != geteuid() || process.pidfd != -1)
+		return 2;
+	return process.pid == 0 ? 0 : 3;
+}
+
+/* Its number alone may mean another process by the time it is used. */
+static void process_without_a_descriptor_has_no_number(void **state)
+{
+	struct peal__process process;
+	int fds[2];
+
+	(void)state;
+	assert_int_equal(
+		socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds), 0);
+	assert_int_equal(peal__process_of_peer(fds[0], &process), 0);
+	assert_int_equal(process.pid, getpid());
+	assert_true(process.pidfd >= 0);
+	close(process.pidfd);
+	assert_int_equal(check_in_child(ask_whose_it_is, fds), 0);
+	close(fds[0]);
+	close(fds[1]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -266,6 +300,7 @@ int main(void)
 		FAKE_TEST(stopped_server_is_stopped_and_not_dead),
 		FAKE_TEST(dead_server_is_closed_and_its_last_words_stay),
 		FAKE_TEST(name_that_looks_like_a_state_is_not_taken_for_one),
+		FAKE_TEST(process_without_a_descriptor_has_no_number),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL) != 0;

@@ -213,11 +213,107 @@ static void client_of_another_user_calls_and_is_called_in_fd_mode(void **state)
 	serve_another_user(PEAL_WAIT_FD);
 }
 
+/* what they can still write ------------------------------------------------- */
+
+static uint32_t in_ring_count, elsewhere_count;
+
+/* Is it in memory that its client can write? */
+static bool is_in_a_ring(const void *data)
+{
+	FILE *file = fopen("/proc/self/maps", "re");
+	unsigned long begin_at, end_at;
+	char line[512];
+	bool is = false;
+
+	while (file != NULL && fgets(line, sizeof(line), file) != NULL)
+		if (strstr(line, "memfd:peal-segment") != NULL &&
+		    sscanf(line, "%lx-%lx", &begin_at, &end_at) == 2)
+			is = is || ((uintptr_t)data >= begin_at &&
+			            (uintptr_t)data < end_at);
+	if (file != NULL)
+		fclose(file);
+	return is;
+}
+
+static void look_where_it_is(struct peal_request *request, void *arg)
+{
+	size_t bytes;
+	const void *data = peal_request_data(request, &bytes);
+
+	(void)arg;
+	if (is_in_a_ring(data))
+		in_ring_count++;
+	else
+		elsewhere_count++;
+	peal_reply(request, data, bytes);
+}
+
+static int call_once(bool as_them)
+{
+	struct peal_client_options options = PEAL_CLIENT_OPTIONS_INIT;
+	struct peal_client *client;
+
+	alarm(60);
+	REQUIRE(!as_them || directory_become_user());
+	options.name = "served";
+	board->error = peal_client_connect(&options, PATIENCE_NS, &client);
+	REQUIRE(board->error == 0);
+	REQUIRE(call_text(client, "where am I?", "where am I?"));
+	return peal_client_close(client);
+}
+
+/* The server itself is that other user when it hears of its client. */
+static void serve_one(bool as_them)
+{
+	pid_t pid;
+	int status = -1;
+
+	fflush(NULL);
+	pid = fork();
+	if (pid == 0)
+		_exit(call_once(as_them));
+	assert_true(pid > 0);
+	if (as_them)
+		assert_int_equal(seteuid(DIRECTORY_UID), 0);
+	while (waitpid(pid, &status, WNOHANG) == 0)
+		peal_reactor_run_once(served.reactor, 20 * MS);
+	assert_int_equal(seteuid(0), 0);
+	if (status != 0)
+		fail_msg("the client ended with %#x, line %d, error %d", status,
+		         board->line, board->error);
+}
+
+/* It was asked a second time who is trusted, and by another rule than at the
+ * door: who had been isolated could write below the handler. */
+static void who_was_isolated_at_the_door_is_copied(void **state)
+{
+	struct peal_reactor_options options = usual_options();
+
+	(void)state;
+	if (geteuid() != 0)
+		CHECK_SKIP("it takes root to be two users");
+	options.on_request = look_where_it_is;
+	options.socket_mode = 0666;
+	options.allow_uid = allowed;
+	options.allow_uid_count = 1;
+	in_ring_count = elsewhere_count = 0;
+	open_reactor(&options);
+	serve_one(true);
+	assert_int_equal(in_ring_count, 0);
+	assert_int_equal(elsewhere_count, 1);
+	serve_one(false);
+	assert_int_equal(in_ring_count, 1);
+	assert_int_equal(elsewhere_count, 1);
+	run_until(&served.closed_count, 2);
+	close_reactor();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		ISOLATED(client_of_another_user_calls_and_is_called),
 		ISOLATED(client_of_another_user_calls_and_is_called_in_fd_mode),
+		ISOLATED(who_was_isolated_at_the_door_is_copied),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL) != 0;

@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 #include "tests/unit/region.h"
 
+#include <pthread.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+
+#include "shm/region.h"
 
 #define SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
 
@@ -430,6 +433,61 @@ static void check_refuses_what_is_no_memfd(void **state)
 	assert_int_equal(peal_shm_check(-1, 0), -EBADF);
 }
 
+/* children ----------------------------------------------------------------- */
+
+static uint32_t is_over;
+
+static void *create_and_close(void *unused)
+{
+	struct peal_shm_options options = PEAL_SHM_OPTIONS_INIT;
+	struct peal__fork_fd region = {.fd = -1};
+
+	options.bytes = 16 << 20; /* it takes milliseconds */
+	options.name = "watched";
+	while (__atomic_load_n(&is_over, __ATOMIC_RELAXED) == 0) {
+		if (peal__region_create(&options, &region, NULL) != 0)
+			return &is_over;
+		peal__fork_forget(&region, true);
+	}
+	return unused;
+}
+
+static int count_watched_regions(void *unused)
+{
+	char path[64], target[256];
+	int count = 0;
+
+	(void)unused;
+	for (int fd = 0; fd < 256; fd++) {
+		ssize_t bytes;
+
+		snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+		bytes = readlink(path, target, sizeof(target) - 1);
+		target[bytes < 0 ? 0 : bytes] = '\0';
+		count += strstr(target, "memfd:watched") != NULL;
+	}
+	return count;
+}
+
+/* It was watched when it had all its pages, and a child that was forked before
+ * that kept them for as long as it lived. */
+static void child_of_another_thread_has_no_region_that_is_watched(void **state)
+{
+	pthread_t thread;
+	void *result;
+	int found = 0;
+
+	(void)state;
+	assert_int_equal(pthread_create(&thread, NULL, create_and_close, NULL),
+	                 0);
+	for (int i = 0; i < 100; i++)
+		found += check_in_child(count_watched_regions, NULL);
+	__atomic_store_n(&is_over, 1, __ATOMIC_RELAXED);
+	assert_int_equal(pthread_join(thread, &result), 0);
+	assert_null(result);
+	assert_int_equal(found, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -450,6 +508,8 @@ int main(void)
 		cmocka_unit_test(check_wants_the_seals_and_the_bytes),
 		cmocka_unit_test(check_refuses_a_memfd_that_lacks_a_seal),
 		cmocka_unit_test(check_refuses_what_is_no_memfd),
+		cmocka_unit_test(
+			child_of_another_thread_has_no_region_that_is_watched),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL) != 0;
