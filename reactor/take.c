@@ -169,7 +169,8 @@ static void run_work(struct peal__work *work)
 
 	/* It may have waited for us for long. What is not run says nothing of
 	 * how long handlers take. */
-	error = why_not(&running->request);
+	error = peal__reactor_has_stop(reactor) ? -ESHUTDOWN
+	                                        : why_not(&running->request);
 	if (PEAL_UNLIKELY(error < 0))
 		fail(running, error);
 	else

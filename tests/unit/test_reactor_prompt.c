@@ -61,6 +61,49 @@ static void no_handler_begins_after_a_stop(void **state)
 		sleep_ns(MS);
 }
 
+static uint32_t started_count, may_end;
+
+static void serve_or_block(struct peal_request *request, void *arg)
+{
+	const char *data = peal_request_data(request, NULL);
+
+	if (*data == 'k') {
+		serve(request, arg);
+		return;
+	}
+	__atomic_fetch_add(&started_count, 1, __ATOMIC_RELEASE);
+	while (__atomic_load_n(&may_end, __ATOMIC_ACQUIRE) == 0)
+		sleep_ns(MS);
+	peal_reply(request, NULL, 0);
+}
+
+/* They wait behind one that runs. */
+static void no_worker_begins_after_a_stop(void **state)
+{
+	struct peal_reactor_options options = usual_options();
+	struct raw_client raw;
+
+	(void)state;
+	started_count = may_end = 0;
+	options.on_request = serve_or_block;
+	options.worker_count = 1;
+	options.inline_mode = PEAL_INLINE_NEVER;
+	open_reactor_for(&raw, &options);
+	for (uint64_t i = 1; i <= 5; i++)
+		assert_int_equal(raw_ask(&raw, i, "block"), 0);
+	run_until(&served.reactor->in_flight, 5);
+	await_word(&started_count, 1);
+	assert_int_equal(peal_reactor_stop(served.reactor, PEAL_FOREVER), 0);
+	__atomic_store_n(&may_end, 1, __ATOMIC_RELEASE);
+	assert_int_equal(peal_reactor_run(served.reactor), 0);
+	hear(&raw, PEAL__FRAME_ANSWER, 1, 0, "");
+	for (uint64_t i = 2; i <= 5; i++)
+		hear(&raw, PEAL__FRAME_FAILED, i, -ESHUTDOWN, "");
+	assert_int_equal(started_count, 1);
+	raw_close(&raw, true);
+	close_reactor();
+}
+
 /* sent away ----------------------------------------------------------------- */
 
 static void send_it_away(struct peal_request *request)
@@ -154,22 +197,6 @@ static void push_that_nobody_reads_does_not_hold_a_stop(void **state)
 
 /* close --------------------------------------------------------------------- */
 
-static uint32_t started_count, may_end;
-
-static void serve_or_block(struct peal_request *request, void *arg)
-{
-	const char *data = peal_request_data(request, NULL);
-
-	if (*data == 'k') {
-		serve(request, arg);
-		return;
-	}
-	__atomic_store_n(&started_count, 1, __ATOMIC_RELEASE);
-	while (__atomic_load_n(&may_end, __ATOMIC_ACQUIRE) == 0)
-		sleep_ns(MS);
-	peal_reply(request, NULL, 0);
-}
-
 /* The answer went into the ring of a sleeper, and nobody rang. */
 static void close_that_is_too_early_rings_who_was_answered(void **state)
 {
@@ -207,6 +234,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(no_handler_begins_after_a_stop),
+		TEST(no_worker_begins_after_a_stop),
 		TEST(no_handler_begins_for_one_that_was_sent_away),
 		TEST(post_waits_for_a_few_long_handlers_only),
 		TEST(post_that_posts_again_does_not_hold_a_stop),
