@@ -296,7 +296,7 @@ static int judge(const struct peal_reactor *reactor,
 {
 	const struct peal_reactor_options *options = &reactor->options;
 
-	if (reactor->is_draining)
+	if (PEAL_UNLIKELY(peal__reactor_has_stop(reactor)))
 		return -ESHUTDOWN;
 	if (peer->in_flight - peer->refused_count >
 	            options->in_flight_per_client_max ||
@@ -355,6 +355,15 @@ static bool is_request(const struct peal_message *message,
 	       (parts->type == PEAL__FRAME_ONE_WAY && message->id == 0);
 }
 
+/* Of one that has gone nobody waits for an answer, and one that is to be sent
+ * away has nothing more to say. */
+static bool is_passed_over(const struct peal__peer *peer,
+                           const struct peal__frame_parts *parts)
+{
+	return peer->doom != 0 || (PEAL_UNLIKELY(peal__peer_is_going(peer)) &&
+	                           parts->type != PEAL__FRAME_ONE_WAY);
+}
+
 static void take_one(struct peal_reactor *reactor, struct peal__peer *peer,
                      struct peal_message *message)
 {
@@ -368,9 +377,7 @@ static void take_one(struct peal_reactor *reactor, struct peal__peer *peer,
 		peal__drain_retire(reactor->consumer, peer->slot, -EPROTO);
 		return;
 	}
-	/* Of one that has gone: nobody waits for an answer. */
-	if (PEAL_UNLIKELY(peal__peer_is_going(peer)) &&
-	    parts.type != PEAL__FRAME_ONE_WAY) {
+	if (PEAL_UNLIKELY(is_passed_over(peer, &parts))) {
 		reactor->stats.unread_count++;
 		peal_consumer_release(reactor->consumer, message);
 		return;
@@ -421,13 +428,6 @@ static bool is_long_unrung(const struct peal_reactor *reactor)
 	       (int64_t)reactor->unrung_ticks;
 }
 
-/* Has a handler or somebody else said what changes whose requests are taken? */
-static bool is_called_off(const struct peal_reactor *reactor)
-{
-	return reactor->doomed_count > 0 ||
-	       (peal__reactor_has_stop(reactor) && !reactor->is_draining);
-}
-
 uint32_t peal__take(struct peal_reactor *reactor)
 {
 	struct peal_consumer *consumer = reactor->consumer;
@@ -457,7 +457,8 @@ uint32_t peal__take(struct peal_reactor *reactor)
 		last = peer;
 		take_one(reactor, peer, &message);
 		count++;
-		if (PEAL_UNLIKELY(is_called_off(reactor)))
+		/* Who is to be sent away does not wait for the others. */
+		if (PEAL_UNLIKELY(reactor->doomed_count > 0))
 			break;
 	}
 	peal__peers_ring(reactor);
