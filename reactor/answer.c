@@ -67,6 +67,8 @@ void peal__answer(struct peal__running *running)
 		peal__running_settle(running, false);
 	} else if (running->request.is_one_way) {
 		peal__running_settle(running, true);
+	} else if (peal__peer_is_going(peer)) {
+		peal__running_settle(running, false);
 	} else if (!is_its_turn(running)) {
 		*stash_at(peer, running->sequence) = running;
 		peer->stashed_count++;
@@ -118,8 +120,8 @@ static int hand_over(struct peal__running *running)
 static bool is_direct(const struct peal__running *running)
 {
 	return peal__reactor_is_mine(running->reactor) &&
-	       running->client->is_open && !running->request.is_one_way &&
-	       is_its_turn(running);
+	       peal__peer_is_there(running->client) &&
+	       !running->request.is_one_way && is_its_turn(running);
 }
 
 static void published(struct peal__running *running)

@@ -119,7 +119,8 @@ int peal_reactor_push_all(struct peal_reactor *reactor, const void *data,
 		if (!peer->is_open)
 			continue;
 		left--;
-		if (send_now_or_later(peer, PEAL__FRAME_PUSH, 0, NULL, data,
+		if (peal__peer_is_there(peer) &&
+		    send_now_or_later(peer, PEAL__FRAME_PUSH, 0, NULL, data,
 		                      bytes) == 0)
 			count++;
 	}

@@ -20,8 +20,9 @@ struct peal__peer *peal__peer_find(const struct peal_reactor *reactor,
 	if (id.slot_index >= reactor->options.client_max)
 		return NULL;
 	peer = &reactor->peers[id.slot_index];
-	return peer->is_open && peer->id.generation == id.generation ? peer
-	                                                             : NULL;
+	return peal__peer_is_there(peer) && peer->id.generation == id.generation
+	               ? peer
+	               : NULL;
 }
 
 static void touch(struct peal__peer *peer)
@@ -156,6 +157,12 @@ static struct peal__outgoing *pop(struct peal__peer *peer)
 	if (peer->first == NULL)
 		peer->reactor->queued_count--;
 	return outgoing;
+}
+
+static void drop_queue(struct peal__peer *peer)
+{
+	while (peer->first != NULL)
+		done_with(pop(peer), false);
 }
 
 /* It reads, if slowly, and something is still queued. */
@@ -344,6 +351,10 @@ bool peal__peer_reads_on(void *object, struct peal__slot *slot)
 	struct peal__peer *peer = &reactor->peers[slot->peer.slot_index];
 
 	peal__turns_leave(peer);
+	/* Nobody reads its answers, so that nothing waits for their room. */
+	drop_queue(peer);
+	peal__answer_drop_all(peer);
+	peal__peer_unpark(peer, PEAL__PARKED_RESPONSE);
 	return !is_held_up(peer) && !reactor->is_draining;
 }
 
@@ -380,8 +391,7 @@ void peal__peer_closed(void *object, struct peal__slot *slot, int reason)
 		reactor->doomed_count--;
 	}
 	reactor->stats.unread_count += count_unread(slot);
-	while (peer->first != NULL)
-		done_with(pop(peer), false);
+	drop_queue(peer);
 	peer->reactor->capped_count -= (peer->parked & PEAL__PARKED_CAP) != 0;
 	peer->parked = 0;
 	peal__show_nothing(peer);
