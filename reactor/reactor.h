@@ -176,6 +176,8 @@ void peal__reactor_ring(struct peal_reactor *reactor);
 /* Push, and ring if need be. Any thread. */
 void peal__reactor_tell(struct peal_reactor *reactor,
                         struct peal__completion *completion, bool can_wait);
+/* All completions there are, half pushed ones too; for when new posts are refused. */
+void peal__reactor_complete_all(struct peal_reactor *reactor);
 /* The owner's part, see mpsc/server.h. */
 bool peal__reactor_has_work(void *object);
 void peal__reactor_settle(void *object);

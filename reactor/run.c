@@ -115,6 +115,16 @@ static uint32_t complete(struct peal_reactor *reactor)
 	return count;
 }
 
+void peal__reactor_complete_all(struct peal_reactor *reactor)
+{
+	struct peal__completion *completion;
+
+	while (peal__completions_has_any(reactor->completions))
+		if ((completion = peal__completions_pop(
+			     reactor->completions)) != NULL)
+			completion->run(completion, reactor);
+}
+
 static void flush_queues(struct peal_reactor *reactor)
 {
 	uint32_t left = reactor->queued_count;
@@ -161,6 +171,7 @@ static bool is_drained(const struct peal_reactor *reactor)
 static void look_at_stop(struct peal_reactor *reactor)
 {
 	uint64_t stop_ns;
+	bool is_clean;
 
 	if (PEAL_LIKELY(!peal__reactor_has_stop(reactor)) || reactor->is_over)
 		return;
@@ -176,16 +187,15 @@ static void look_at_stop(struct peal_reactor *reactor)
 				? PEAL__NEVER
 				: peal__deadline_after(stop_ns - 1);
 	}
-	if (is_drained(reactor)) {
-		/* Posts that were made before have their turn, which may be to
-		 * answer somebody. */
-		complete(reactor);
-		reactor->over_result = 0;
-	} else if (peal__clock_ns() >= reactor->drain_until_ns)
-		reactor->over_result = -ETIMEDOUT;
-	else
+	is_clean = is_drained(reactor);
+	if (!is_clean && peal__clock_ns() < reactor->drain_until_ns)
 		return;
+	reactor->over_result = is_clean ? 0 : -ETIMEDOUT;
 	peal__write_once(&reactor->is_over, true);
+	/* Posts that were made before have their turn, all of them; those that
+	 * they make are refused from now on. */
+	if (is_clean)
+		peal__reactor_complete_all(reactor);
 }
 
 /* Clients that are silent, or do not read, for too long. */

@@ -6,6 +6,7 @@
 #include "tests/unit/reactor_fixture.h"
 
 #define REQUESTS 50
+#define MANY_POSTS 1000 /* more than have their turn in a pass */
 
 static struct {
 	void (*first)(struct peal_request *request); /* does this as well */
@@ -312,6 +313,22 @@ static void post_that_posts_again_does_not_hold_a_stop(void **state)
 	close_reactor();
 }
 
+static void all_posts_that_were_made_before_have_run_after_a_stop(void **state)
+{
+	struct peal_reactor_options options = usual_options();
+
+	(void)state;
+	memset(&prompt, 0, sizeof(prompt));
+	open_reactor(&options);
+	for (uint32_t i = 0; i < MANY_POSTS; i++)
+		assert_int_equal(
+			peal_reactor_post(served.reactor, note_post, NULL), 0);
+	assert_int_equal(peal_reactor_stop(served.reactor, 0), 0);
+	assert_int_equal(peal_reactor_run(served.reactor), 0);
+	assert_int_equal(prompt.posted_count, MANY_POSTS);
+	close_reactor();
+}
+
 static void push_that_nobody_reads_does_not_hold_a_stop(void **state)
 {
 	static const char text[1000];
@@ -379,6 +396,7 @@ int main(void)
 		TEST(one_that_is_sent_away_does_not_wait_for_the_others),
 		TEST(post_waits_for_a_few_long_handlers_only),
 		TEST(post_that_posts_again_does_not_hold_a_stop),
+		TEST(all_posts_that_were_made_before_have_run_after_a_stop),
 		TEST(push_that_nobody_reads_does_not_hold_a_stop),
 		TEST(close_that_is_too_early_rings_who_was_answered),
 	};
