@@ -363,6 +363,10 @@ static void what_was_told_behind_unread_answers_is_handled(void **state)
 	(void)state;
 	options.on_request = serve_at_length;
 	ask_tell_and_go(&options, "eeeeeeeeee", PEAL__PARKED_RESPONSE);
+	/* The one that waits for room is as many as it may have in flight. */
+	options.in_flight_per_client_max = 1;
+	ask_tell_and_go(&options, "eeeeeeeeee",
+	                PEAL__PARKED_RESPONSE | PEAL__PARKED_CAP);
 }
 
 /* Of the two that it may have in flight one is kept, and answered too late. */
