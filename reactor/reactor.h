@@ -164,7 +164,7 @@ void peal__reactor_end_handler(const struct peal__handling *mark);
 /* Are we in a handler or a callback of @reactor? Asked by its thread, or by one that
  * runs its handlers; and by who takes it for his own, whom the answer stops too. */
 bool peal__reactor_is_calling_us(const struct peal_reactor *reactor);
-/* The same of this thread alone, and of its pass: also in a forked child. */
+/* The same of this thread alone, whoever runs the reactor: also in a forked child. */
 bool peal__reactor_is_below_us(const struct peal_reactor *reactor);
 /* May this thread wait for an answer to @client? 0; 1 in a callback or a handler
  * that another reactor runs on its own thread; -EDEADLK when @client's does. */
