@@ -39,6 +39,8 @@ static void touch(struct peal__peer *peer)
 
 void peal__peers_ring(struct peal_reactor *reactor)
 {
+	if (peal__reactor_is_childs(reactor))
+		reactor->touched_count = 0;
 	for (uint32_t i = 0; i < reactor->touched_count; i++) {
 		struct peal__peer *peer = &reactor->peers[reactor->touched[i]];
 

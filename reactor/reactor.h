@@ -170,6 +170,13 @@ bool peal__reactor_is_below_us(const struct peal_reactor *reactor);
  * that another reactor runs on its own thread; -EDEADLK when @client's does. */
 int peal__reactor_may_wait(struct peal_peer client);
 
+/* Is this a child that a handler, a callback or a post made, which then returned?
+ * Rings, bells and the status are its parent's, and not mapped here. */
+static inline bool peal__reactor_is_childs(const struct peal_reactor *reactor)
+{
+	return PEAL_UNLIKELY(reactor->consumer->hot.is_broken);
+}
+
 /* run.c */
 bool peal__reactor_has_stop(const struct peal_reactor *reactor);
 void peal__reactor_ring(struct peal_reactor *reactor);

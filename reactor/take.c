@@ -175,6 +175,8 @@ static void run_work(struct peal__work *work)
 		fail(running, error);
 	else
 		run_handler(running);
+	if (peal__reactor_is_childs(reactor))
+		return; /* it would ring its parent's bell */
 	peal__completions_enter(reactor->completions);
 	/* W5: pairs with W1 and W4. */
 	before = __atomic_fetch_or(&running->flags, PEAL__ENDED,
@@ -240,6 +242,8 @@ static void run_inline(struct peal__running *running,
 		fail(running, -ENOMEM);
 	else
 		reactor->options.on_request(request, reactor->options.arg);
+	if (peal__reactor_is_childs(reactor))
+		return;
 	if (running->client->claimer == running)
 		peal__answer_give_up(running);
 	running->is_inline = false;
@@ -402,7 +406,8 @@ static void take_one(struct peal_reactor *reactor, struct peal__peer *peer,
 	} else {
 		dispatch(running, message);
 	}
-	if (peer->is_open && peer->in_flight >= peer_max(reactor))
+	if (peer->is_open && peer->in_flight >= peer_max(reactor) &&
+	    !peal__reactor_is_childs(reactor))
 		peal__peer_park(peer, PEAL__PARKED_CAP);
 }
 
