@@ -272,7 +272,6 @@ static void dispatch(struct peal__running *running,
 
 	peal_consumer_release(reactor->consumer, message);
 	peal__show_keep(running);
-	running->flags = 0;
 	if (error == 0 && reactor->workers != NULL) {
 		running->work.run = run_work;
 		peal__workers_submit(reactor->workers, &running->work);
@@ -342,6 +341,7 @@ static void fill(struct peal__running *running, struct peal__peer *peer,
 	                                          : PEAL__NEVER;
 	request->is_one_way = parts->type == PEAL__FRAME_ONE_WAY;
 	running->client = peer;
+	running->flags = 0;
 	running->is_settled = false;
 	running->is_answered = false;
 	running->is_refused = false;
