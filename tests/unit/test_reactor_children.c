@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Children that a handler or a post makes, and which come back from it to a
- * reactor that is their parent's.
+ * reactor that is their parent's. Raw clients are static: a fork looks at the one
+ * that a test which has failed leaves behind.
  */
 #include "tests/unit/reactor_fixture.h"
 
@@ -118,7 +119,7 @@ static void child_that_comes_back_from_a_handler_is_told(void **state)
 		come_back_with_a_claim,
 	};
 	struct peal_reactor_options options = usual_options();
-	struct raw_client raw;
+	static struct raw_client raw;
 
 	(void)state;
 	options.inline_mode = PEAL_INLINE_ALWAYS;
@@ -141,7 +142,7 @@ static void child_that_comes_back_from_a_handler_is_told(void **state)
 
 static void child_that_comes_back_from_a_post_is_told(void **state)
 {
-	struct raw_client raw;
+	static struct raw_client raw;
 
 	(void)state;
 	open_usual_for(&raw);
@@ -178,7 +179,7 @@ static void reply_and_fork_later(struct peal_request *request, void *arg)
 static void child_that_comes_back_from_a_worker_ends(void **state)
 {
 	struct peal_reactor_options options = usual_options();
-	struct raw_client raw;
+	static struct raw_client raw;
 
 	(void)state;
 	options.worker_count = 2;
