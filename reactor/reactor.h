@@ -95,7 +95,7 @@ struct peal_reactor {
 	uint64_t brisk_ticks; /* so short that the clock would be dear */
 	uint64_t tiny_ticks;  /* less than to hand it over */
 	uint64_t spin_ticks;  /* how long the wait spins */
-	uint64_t take_ticks;  /* for handlers, before all else has its turn */
+	uint64_t take_ticks;  /* for handlers, from the first look on */
 	uint32_t cpu_count;
 	bool can_dispatch; /* there are workers or an executor */
 

@@ -448,7 +448,11 @@ uint32_t peal__take(struct peal_reactor *reactor)
 		struct peal__peer *peer =
 			&reactor->peers[message.peer.slot_index];
 
-		/* Long ones are not to keep the others of a pass waiting. */
+		/* Long ones are not to keep the others of a pass waiting. Their
+		 * time begins at the first look, as one before it would cost
+		 * every pass, and what was peeked is taken: of those that take
+		 * more than all of it three run, and six if they were brisk
+		 * until now. */
 		if (count > 0 && look_at_ticks(reactor, count)) {
 			if (end_ticks == 0)
 				end_ticks = reactor->looked_ticks +
