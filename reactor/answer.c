@@ -284,19 +284,11 @@ static int publish_answer(struct peal_request *request, size_t bytes)
 
 static int retain(struct peal_request *request)
 {
-	int error;
-
 	if (PEAL_UNLIKELY(is_in_child(running_of(request))))
 		return -ESTALE;
 	if (request->data == request->in.data)
 		return 0;
-	error = peal__buffer_reserve(&request->in, request->data_bytes);
-	if (error < 0)
-		return error;
-	if (request->data_bytes > 0)
-		memcpy(request->in.data, request->data, request->data_bytes);
-	request->data = request->in.data;
-	return 0;
+	return peal__request_copy_in(request);
 }
 
 bool peal__answer_is_unwanted(const struct peal_request *request)

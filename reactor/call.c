@@ -10,7 +10,6 @@
 #include "base/memory.h"
 #include "reactor/reactor.h"
 
-#define ERRNO_MAX 4095
 #define ANSWERS_AT_ONCE 64
 
 /* A call that is not answered yet; in the list of its peer. */
@@ -238,7 +237,7 @@ static int take_answer(struct peal__peer *peer)
 		return -EPROTO;
 	if (parts.type == PEAL__FRAME_FAILED) {
 		failed = (int)(int64_t)parts.extension;
-		if (failed >= 0 || failed < -ERRNO_MAX)
+		if (!peal__is_errno(failed))
 			return -EPROTO;
 	} else if (parts.type != PEAL__FRAME_ANSWER) {
 		return -EPROTO;

@@ -286,13 +286,6 @@ static void init_rings(struct peal__peer *peer, struct peal__slot *slot)
 	};
 }
 
-/* Callbacks that run in a wait may have left something for a pass: somebody to
- * be sent away, a deadline that comes before the end of this wait. */
-static void look_again(struct peal_reactor *reactor)
-{
-	peal_consumer_notify(reactor->consumer);
-}
-
 void peal__peer_opened(void *object, struct peal__slot *slot)
 {
 	struct peal_reactor *reactor = object;
@@ -326,7 +319,9 @@ void peal__peer_opened(void *object, struct peal__slot *slot)
 	if (reactor->options.on_opened != NULL)
 		reactor->options.on_opened(reactor, peer->id,
 		                           reactor->options.arg);
-	look_again(reactor);
+	/* Callbacks that run in a wait may have left something for a pass:
+	 * somebody to be sent away, a deadline that comes before its end. */
+	peal_consumer_notify(reactor->consumer);
 }
 
 /* Requests that a client which has gone had published, and nobody began. */
@@ -403,6 +398,6 @@ void peal__peer_closed(void *object, struct peal__slot *slot, int reason)
 	if (reactor->options.on_closed != NULL)
 		reactor->options.on_closed(reactor, peer->id, reason,
 		                           reactor->options.arg);
-	look_again(reactor);
+	peal_consumer_notify(reactor->consumer); /* likewise */
 	slot->hold_count--;
 }

@@ -190,8 +190,8 @@ bool peal__reactor_has_work(void *object);
 void peal__reactor_settle(void *object);
 void peal__reactor_signalled(void *object);
 
-/* take.c: requests of the rings; returns how many. */
-uint32_t peal__take(struct peal_reactor *reactor);
+/* take.c: requests of the rings. */
+void peal__take(struct peal_reactor *reactor);
 
 /* Its answer was sent, or nobody wants it; the rest is its handler's end. */
 void peal__running_settle(struct peal__running *running, bool was_sent);

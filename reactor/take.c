@@ -12,7 +12,6 @@
  */
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/cpu.h"
 #include "base/hooks.h"
@@ -22,7 +21,6 @@
 
 #define TAKE_MAX 256 /* requests before completions have their turn */
 #define BRISK_LOOKS 4
-#define ERRNO_MAX 4095
 
 /* the pool ------------------------------------------------------------------ */
 
@@ -195,20 +193,6 @@ static void run_executed(void *work)
 	run_work(work);
 }
 
-/* The bytes into memory of our own. 0 or -ENOMEM. */
-static int copy_in(struct peal__running *running)
-{
-	struct peal_request *request = &running->request;
-	int error = peal__buffer_reserve(&request->in, request->data_bytes);
-
-	if (error < 0)
-		return error;
-	if (request->data_bytes > 0)
-		memcpy(request->in.data, request->data, request->data_bytes);
-	request->data = request->in.data;
-	return 0;
-}
-
 /* Clients that spin take the processors of the handlers that they wait for,
  * until requests are so few again that half the processors would do. */
 static void look_at_crowd(struct peal_reactor *reactor, struct peal__peer *peer,
@@ -238,7 +222,7 @@ static void run_inline(struct peal__running *running,
 	running->is_inline = true;
 	reactor->stats.inline_count++;
 	if ((!running->client->is_trusted || reactor->options.copy_requests) &&
-	    copy_in(running) < 0)
+	    peal__request_copy_in(request) < 0)
 		fail(running, -ENOMEM);
 	else
 		reactor->options.on_request(request, reactor->options.arg);
@@ -268,7 +252,7 @@ static void dispatch(struct peal__running *running,
                      const struct peal_message *message)
 {
 	struct peal_reactor *reactor = running->reactor;
-	int error = copy_in(running);
+	int error = peal__request_copy_in(&running->request);
 
 	peal_consumer_release(reactor->consumer, message);
 	peal__show_keep(running);
@@ -283,7 +267,7 @@ static void dispatch(struct peal__running *running,
 		                                  reactor->options.arg);
 	if (error < 0) {
 		/* What is no -errno would cost the client its connection. */
-		if (error < -ERRNO_MAX)
+		if (!peal__is_errno(error))
 			error = -EIO;
 		running->flags = PEAL__ENDED;
 		fail(running, error);
@@ -433,7 +417,7 @@ static bool is_long_unrung(const struct peal_reactor *reactor)
 	       (int64_t)reactor->unrung_ticks;
 }
 
-uint32_t peal__take(struct peal_reactor *reactor)
+void peal__take(struct peal_reactor *reactor)
 {
 	struct peal_consumer *consumer = reactor->consumer;
 	const struct peal__peer *last = NULL;
@@ -471,5 +455,4 @@ uint32_t peal__take(struct peal_reactor *reactor)
 			break;
 	}
 	peal__peers_ring(reactor);
-	return count;
 }
