@@ -405,6 +405,31 @@ static void answers_to_one_that_has_gone_are_dropped_at_once(void **state)
 	close_reactor();
 }
 
+/* What goes by itself has dropped them before it is closed. */
+static void answers_queued_for_one_that_is_sent_away_are_dropped(void **state)
+{
+	struct peal_reactor_options options = usual_options();
+	struct peal_reactor_stats stats;
+	struct raw_client raw;
+
+	(void)state;
+	options.on_request = serve_at_length;
+	open_reactor_for(&raw, &options);
+	for (uint64_t i = 1; i <= TOLD; i++)
+		assert_int_equal(raw_ask(&raw, i, "e"), 0);
+	run();
+	assert_int_equal(served.reactor->queued_count, 1);
+	assert_int_equal(peal_reactor_disconnect(served.reactor, served.opened),
+	                 0);
+	run_until(&served.closed_count, 1);
+	assert_int_equal(served.reactor->queued_count, 0);
+	assert_int_equal(peal_reactor_stats(served.reactor, &stats), 0);
+	assert_int_equal(stats.running_count, 0);
+	assert_int_equal(stats.dropped_count, 1);
+	raw_close(&raw, false);
+	close_reactor();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -417,6 +442,7 @@ int main(void)
 		TEST(what_was_told_behind_unread_answers_is_handled),
 		TEST(what_was_told_behind_a_stashed_answer_is_handled),
 		TEST(answers_to_one_that_has_gone_are_dropped_at_once),
+		TEST(answers_queued_for_one_that_is_sent_away_are_dropped),
 		TEST(kept_requests_do_not_keep_it_from_being_closed),
 	};
 
