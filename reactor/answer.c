@@ -67,6 +67,8 @@ void peal__answer(struct peal__running *running)
 		peal__running_settle(running, false);
 	} else if (running->request.is_one_way) {
 		peal__running_settle(running, true);
+	} else if (peal__peer_is_going(peer)) {
+		peal__running_settle(running, false);
 	} else if (!is_its_turn(running)) {
 		*stash_at(peer, running->sequence) = running;
 		peer->stashed_count++;
@@ -118,8 +120,8 @@ static int hand_over(struct peal__running *running)
 static bool is_direct(const struct peal__running *running)
 {
 	return peal__reactor_is_mine(running->reactor) &&
-	       running->client->is_open && !running->request.is_one_way &&
-	       is_its_turn(running);
+	       peal__peer_is_there(running->client) &&
+	       !running->request.is_one_way && is_its_turn(running);
 }
 
 static void published(struct peal__running *running)
@@ -282,19 +284,11 @@ static int publish_answer(struct peal_request *request, size_t bytes)
 
 static int retain(struct peal_request *request)
 {
-	int error;
-
 	if (PEAL_UNLIKELY(is_in_child(running_of(request))))
 		return -ESTALE;
 	if (request->data == request->in.data)
 		return 0;
-	error = peal__buffer_reserve(&request->in, request->data_bytes);
-	if (error < 0)
-		return error;
-	if (request->data_bytes > 0)
-		memcpy(request->in.data, request->data, request->data_bytes);
-	request->data = request->in.data;
-	return 0;
+	return peal__request_copy_in(request);
 }
 
 bool peal__answer_is_unwanted(const struct peal_request *request)

@@ -10,7 +10,6 @@
 #include "base/memory.h"
 #include "reactor/reactor.h"
 
-#define ERRNO_MAX 4095
 #define ANSWERS_AT_ONCE 64
 
 /* A call that is not answered yet; in the list of its peer. */
@@ -119,7 +118,8 @@ int peal_reactor_push_all(struct peal_reactor *reactor, const void *data,
 		if (!peer->is_open)
 			continue;
 		left--;
-		if (send_now_or_later(peer, PEAL__FRAME_PUSH, 0, NULL, data,
+		if (peal__peer_is_there(peer) &&
+		    send_now_or_later(peer, PEAL__FRAME_PUSH, 0, NULL, data,
 		                      bytes) == 0)
 			count++;
 	}
@@ -237,7 +237,7 @@ static int take_answer(struct peal__peer *peer)
 		return -EPROTO;
 	if (parts.type == PEAL__FRAME_FAILED) {
 		failed = (int)(int64_t)parts.extension;
-		if (failed >= 0 || failed < -ERRNO_MAX)
+		if (!peal__is_errno(failed))
 			return -EPROTO;
 	} else if (parts.type != PEAL__FRAME_ANSWER) {
 		return -EPROTO;

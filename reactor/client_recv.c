@@ -7,8 +7,6 @@
 #include "reactor/client.h"
 #include "reactor/upcall.h"
 
-#define ERRNO_MAX 4095
-
 /* views and space ----------------------------------------------------------- */
 
 void peal__client_settle(struct peal_client *client)
@@ -168,8 +166,8 @@ static int read_answer(struct peal_message *message,
 	if (parts->type == PEAL__FRAME_ANSWER)
 		return 0;
 	message->kind = PEAL_FAILED;
-	return parts->is_extended && message->data_bytes == 0 && value < 0 &&
-	                       value >= -ERRNO_MAX
+	return parts->is_extended && message->data_bytes == 0 &&
+	                       peal__is_errno(value)
 	               ? 0
 	               : -EPROTO;
 }

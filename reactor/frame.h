@@ -33,6 +33,8 @@
 #define PEAL_REACTOR_FRAME_H
 
 #include <errno.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <string.h>
 
 #include "base/read.h"
@@ -106,6 +108,14 @@ static inline int peal__frame_claim(struct peal_ring_tx *tx,
 	memcpy(data, extension, PEAL__FRAME_EXTENSION_BYTES);
 	*ret_data = (uint8_t *)data + PEAL__FRAME_EXTENSION_BYTES;
 	return 0;
+}
+
+#define PEAL__ERRNO_MAX 4095 /* of the kernel's */
+
+/* Is it what FAILED may carry, a -errno? */
+static inline bool peal__is_errno(int64_t value)
+{
+	return value < 0 && value >= -PEAL__ERRNO_MAX;
 }
 
 #endif

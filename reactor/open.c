@@ -158,28 +158,17 @@ static bool is_busy(const struct peal_reactor *reactor)
 	return false;
 }
 
-/* Completions that nobody will run any more: posts have memory of their own. */
-static void finish_completions(struct peal_reactor *reactor)
-{
-	struct peal__completion *completion;
-
-	while (peal__completions_has_any(reactor->completions))
-		if ((completion = peal__completions_pop(
-			     reactor->completions)) != NULL)
-			completion->run(completion, reactor);
-}
-
 /* The part of closing that runs callbacks and posts. 0 or -EBUSY. */
 static int finish(struct peal_reactor *reactor)
 {
-	finish_completions(reactor);
+	peal__reactor_complete_all(reactor);
 	/* Who has been answered now is told now, though we may go on. */
 	peal__peers_ring(reactor);
 	if (is_busy(reactor))
 		return -EBUSY;
 	peal__workers_close(reactor->workers);
 	peal__completions_see_off(reactor->completions);
-	finish_completions(reactor);
+	peal__reactor_complete_all(reactor);
 	peal__peers_ring(reactor);
 	for (uint32_t i = 0; i < reactor->options.client_max; i++)
 		if (reactor->peers[i].is_open)

@@ -19,8 +19,9 @@ struct peal__peer *peal__peer_find(const struct peal_reactor *reactor,
 	if (id.slot_index >= reactor->options.client_max)
 		return NULL;
 	peer = &reactor->peers[id.slot_index];
-	return peer->is_open && peer->id.generation == id.generation ? peer
-	                                                             : NULL;
+	return peal__peer_is_there(peer) && peer->id.generation == id.generation
+	               ? peer
+	               : NULL;
 }
 
 static void touch(struct peal__peer *peer)
@@ -37,6 +38,8 @@ static void touch(struct peal__peer *peer)
 
 void peal__peers_ring(struct peal_reactor *reactor)
 {
+	if (peal__reactor_is_childs(reactor))
+		reactor->touched_count = 0;
 	for (uint32_t i = 0; i < reactor->touched_count; i++) {
 		struct peal__peer *peer = &reactor->peers[reactor->touched[i]];
 
@@ -155,6 +158,12 @@ static struct peal__outgoing *pop(struct peal__peer *peer)
 	if (peer->first == NULL)
 		peer->reactor->queued_count--;
 	return outgoing;
+}
+
+static void drop_queue(struct peal__peer *peer)
+{
+	while (peer->first != NULL)
+		done_with(pop(peer), false);
 }
 
 /* It reads, if slowly, and something is still queued. */
@@ -276,13 +285,6 @@ static void init_rings(struct peal__peer *peer, struct peal__slot *slot)
 	};
 }
 
-/* Callbacks that run in a wait may have left something for a pass: somebody to
- * be sent away, a deadline that comes before the end of this wait. */
-static void look_again(struct peal_reactor *reactor)
-{
-	peal_consumer_notify(reactor->consumer);
-}
-
 void peal__peer_opened(void *object, struct peal__slot *slot)
 {
 	struct peal_reactor *reactor = object;
@@ -316,7 +318,9 @@ void peal__peer_opened(void *object, struct peal__slot *slot)
 	if (reactor->options.on_opened != NULL)
 		reactor->options.on_opened(reactor, peer->id,
 		                           reactor->options.arg);
-	look_again(reactor);
+	/* Callbacks that run in a wait may have left something for a pass:
+	 * somebody to be sent away, a deadline that comes before its end. */
+	peal_consumer_notify(reactor->consumer);
 }
 
 /* Requests that a client which has gone had published, and nobody began. */
@@ -343,6 +347,10 @@ bool peal__peer_reads_on(void *object, struct peal__slot *slot)
 	struct peal__peer *peer = &reactor->peers[slot->peer.slot_index];
 
 	peal__turns_leave(peer);
+	/* Nobody reads its answers, so that nothing waits for their room. */
+	drop_queue(peer);
+	peal__answer_drop_all(peer);
+	peal__peer_unpark(peer, PEAL__PARKED_RESPONSE);
 	return !is_held_up(peer) && !reactor->is_draining;
 }
 
@@ -379,8 +387,7 @@ void peal__peer_closed(void *object, struct peal__slot *slot, int reason)
 		reactor->doomed_count--;
 	}
 	reactor->stats.unread_count += count_unread(slot);
-	while (peer->first != NULL)
-		done_with(pop(peer), false);
+	drop_queue(peer);
 	peer->reactor->capped_count -= (peer->parked & PEAL__PARKED_CAP) != 0;
 	peer->parked = 0;
 	peal__show_nothing(peer);
@@ -390,6 +397,6 @@ void peal__peer_closed(void *object, struct peal__slot *slot, int reason)
 	if (reactor->options.on_closed != NULL)
 		reactor->options.on_closed(reactor, peer->id, reason,
 		                           reactor->options.arg);
-	look_again(reactor);
+	peal_consumer_notify(reactor->consumer); /* likewise */
 	slot->hold_count--;
 }

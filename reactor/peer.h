@@ -130,10 +130,16 @@ static inline bool peal__peer_is_going(const struct peal__peer *peer)
 	return peer->slot->drain_end != UINT64_MAX;
 }
 
+/* Does anybody read what it is sent? R */
+static inline bool peal__peer_is_there(const struct peal__peer *peer)
+{
+	return peer->is_open && PEAL_LIKELY(!peal__peer_is_going(peer));
+}
+
 /* Of those whose clients have gone: no more of what something stops us reading. */
 void peal__peers_end_reading(struct peal_reactor *reactor);
 
-/* The peer of that name if it is there, or NULL. */
+/* The peer of that name if it is there, or NULL. One that is going is not. */
 struct peal__peer *peal__peer_find(const struct peal_reactor *reactor,
                                    struct peal_peer id);
 

@@ -95,7 +95,7 @@ struct peal_reactor {
 	uint64_t brisk_ticks; /* so short that the clock would be dear */
 	uint64_t tiny_ticks;  /* less than to hand it over */
 	uint64_t spin_ticks;  /* how long the wait spins */
-	uint64_t take_ticks;  /* for handlers, before all else has its turn */
+	uint64_t take_ticks;  /* for handlers, from the first look on */
 	uint32_t cpu_count;
 	bool can_dispatch; /* there are workers or an executor */
 
@@ -164,11 +164,18 @@ void peal__reactor_end_handler(const struct peal__handling *mark);
 /* Are we in a handler or a callback of @reactor? Asked by its thread, or by one that
  * runs its handlers; and by who takes it for his own, whom the answer stops too. */
 bool peal__reactor_is_calling_us(const struct peal_reactor *reactor);
-/* The same of this thread alone, and of its pass: also in a forked child. */
+/* The same of this thread alone, whoever runs the reactor: also in a forked child. */
 bool peal__reactor_is_below_us(const struct peal_reactor *reactor);
 /* May this thread wait for an answer to @client? 0; 1 in a callback or a handler
  * that another reactor runs on its own thread; -EDEADLK when @client's does. */
 int peal__reactor_may_wait(struct peal_peer client);
+
+/* Is this a child that a handler, a callback or a post made, which then returned?
+ * Rings, bells and the status are its parent's, and not mapped here. */
+static inline bool peal__reactor_is_childs(const struct peal_reactor *reactor)
+{
+	return PEAL_UNLIKELY(reactor->consumer->hot.is_broken);
+}
 
 /* run.c */
 bool peal__reactor_has_stop(const struct peal_reactor *reactor);
@@ -176,13 +183,15 @@ void peal__reactor_ring(struct peal_reactor *reactor);
 /* Push, and ring if need be. Any thread. */
 void peal__reactor_tell(struct peal_reactor *reactor,
                         struct peal__completion *completion, bool can_wait);
+/* All completions there are, half pushed ones too; for when new posts are refused. */
+void peal__reactor_complete_all(struct peal_reactor *reactor);
 /* The owner's part, see mpsc/server.h. */
 bool peal__reactor_has_work(void *object);
 void peal__reactor_settle(void *object);
 void peal__reactor_signalled(void *object);
 
-/* take.c: requests of the rings; returns how many. */
-uint32_t peal__take(struct peal_reactor *reactor);
+/* take.c: requests of the rings. */
+void peal__take(struct peal_reactor *reactor);
 
 /* Its answer was sent, or nobody wants it; the rest is its handler's end. */
 void peal__running_settle(struct peal__running *running, bool was_sent);

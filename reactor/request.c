@@ -2,8 +2,7 @@
 #include "reactor/request.h"
 
 #include "base/clock.h"
-
-#define ERRNO_MAX 4095
+#include "reactor/frame.h"
 
 const void *peal_request_data(const struct peal_request *request,
                               size_t *ret_bytes)
@@ -67,7 +66,7 @@ int peal_reply_status(struct peal_request *request, int32_t status,
 
 int peal_reply_error(struct peal_request *request, int error)
 {
-	if (error >= 0 || error < -ERRNO_MAX)
+	if (!peal__is_errno(error))
 		return -EINVAL;
 	return request->ops->send(request, error, 0, NULL, 0);
 }

@@ -47,4 +47,17 @@ struct peal_request {
 	struct peal__buffer out; /* its answer, when that cannot go at once */
 };
 
+/* Its bytes, which are not there yet, into memory of our own. 0 or -ENOMEM. */
+static inline int peal__request_copy_in(struct peal_request *request)
+{
+	int error = peal__buffer_reserve(&request->in, request->data_bytes);
+
+	if (error < 0)
+		return error;
+	if (request->data_bytes > 0)
+		memcpy(request->in.data, request->data, request->data_bytes);
+	request->data = request->in.data;
+	return 0;
+}
+
 #endif

@@ -99,7 +99,7 @@ int peal_reactor_post(struct peal_reactor *reactor, void (*run)(void *arg),
 
 /* a pass -------------------------------------------------------------------- */
 
-static uint32_t complete(struct peal_reactor *reactor)
+static void complete(struct peal_reactor *reactor)
 {
 	struct peal__completion *completion;
 	uint32_t count = 0;
@@ -107,12 +107,23 @@ static uint32_t complete(struct peal_reactor *reactor)
 	/* Not until it is empty: a post that posts again would starve the
 	 * rings. */
 	while (count < COMPLETIONS_AT_ONCE &&
+	       !peal__reactor_is_childs(reactor) &&
 	       (completion = peal__completions_pop(reactor->completions)) !=
 	               NULL) {
 		completion->run(completion, reactor);
 		count++;
 	}
-	return count;
+}
+
+void peal__reactor_complete_all(struct peal_reactor *reactor)
+{
+	struct peal__completion *completion;
+
+	while (peal__completions_has_any(reactor->completions) &&
+	       !peal__reactor_is_childs(reactor))
+		if ((completion = peal__completions_pop(
+			     reactor->completions)) != NULL)
+			completion->run(completion, reactor);
 }
 
 static void flush_queues(struct peal_reactor *reactor)
@@ -161,6 +172,7 @@ static bool is_drained(const struct peal_reactor *reactor)
 static void look_at_stop(struct peal_reactor *reactor)
 {
 	uint64_t stop_ns;
+	bool is_clean;
 
 	if (PEAL_LIKELY(!peal__reactor_has_stop(reactor)) || reactor->is_over)
 		return;
@@ -176,16 +188,15 @@ static void look_at_stop(struct peal_reactor *reactor)
 				? PEAL__NEVER
 				: peal__deadline_after(stop_ns - 1);
 	}
-	if (is_drained(reactor)) {
-		/* Posts that were made before have their turn, which may be to
-		 * answer somebody. */
-		complete(reactor);
-		reactor->over_result = 0;
-	} else if (peal__clock_ns() >= reactor->drain_until_ns)
-		reactor->over_result = -ETIMEDOUT;
-	else
+	is_clean = is_drained(reactor);
+	if (!is_clean && peal__clock_ns() < reactor->drain_until_ns)
 		return;
+	reactor->over_result = is_clean ? 0 : -ETIMEDOUT;
 	peal__write_once(&reactor->is_over, true);
+	/* Posts that were made before have their turn, all of them; those that
+	 * they make are refused from now on. */
+	if (is_clean)
+		peal__reactor_complete_all(reactor);
 }
 
 /* Clients that are silent, or do not read, for too long. */
@@ -247,31 +258,42 @@ static void look_at_clock(struct peal_reactor *reactor)
 	peal__call_expire(reactor, now_ns);
 }
 
-static uint32_t pass(struct peal_reactor *reactor)
+/* Over where a child comes back from a post or a handler of its parent's. */
+static void serve(struct peal_reactor *reactor)
 {
-	uint32_t count = 0;
+	if (peal__completions_has_any(reactor->completions)) {
+		complete(reactor);
+		if (peal__reactor_is_childs(reactor))
+			return;
+	}
+	if (reactor->calling_count > 0)
+		peal__call_take_answers(reactor);
+	if (reactor->queued_count > 0)
+		flush_queues(reactor);
+	if (PEAL_UNLIKELY(peal__turns_are_possible(reactor)))
+		peal__turns_pass(reactor);
+	peal__take(reactor);
+	if (peal__reactor_is_childs(reactor))
+		return;
+	look_at_clock(reactor);
+	if (PEAL_UNLIKELY(reactor->consumer->draining_count > 0))
+		peal__peers_end_reading(reactor);
+	if (reactor->doomed_count > 0)
+		send_doomed_away(reactor);
+}
 
+/* @result, unless the stop is complete, or this is not its parent. */
+static int pass(struct peal_reactor *reactor, int result)
+{
 	peal__reactor_begin_pass(reactor);
 	look_at_stop(reactor);
-	if (!reactor->is_over) {
-		if (peal__completions_has_any(reactor->completions))
-			count += complete(reactor);
-		if (reactor->calling_count > 0)
-			peal__call_take_answers(reactor);
-		if (reactor->queued_count > 0)
-			flush_queues(reactor);
-		if (PEAL_UNLIKELY(peal__turns_are_possible(reactor)))
-			peal__turns_pass(reactor);
-		count += peal__take(reactor);
-		look_at_clock(reactor);
-		if (PEAL_UNLIKELY(reactor->consumer->draining_count > 0))
-			peal__peers_end_reading(reactor);
-		if (reactor->doomed_count > 0)
-			send_doomed_away(reactor);
-	}
+	if (!reactor->is_over)
+		serve(reactor);
 	peal__peers_ring(reactor);
 	peal__reactor_end_pass(reactor);
-	return count;
+	if (peal__reactor_is_childs(reactor))
+		return -ESTALE;
+	return reactor->is_over ? -ESHUTDOWN : result;
 }
 
 /* what the consumer below asks ---------------------------------------------- */
@@ -352,6 +374,14 @@ static int wait(struct peal_reactor *reactor, uint64_t timeout_ns)
 	return result == -ETIMEDOUT && bound_ns < timeout_ns ? 0 : result;
 }
 
+/* The wait looks at the bell first, so that all it rang for is seen. */
+static int wait_and_pass(struct peal_reactor *reactor, uint64_t timeout_ns)
+{
+	int result = wait(reactor, timeout_ns);
+
+	return result == -ESTALE ? result : pass(reactor, result);
+}
+
 int peal_reactor_run_once(struct peal_reactor *reactor, uint64_t timeout_ns)
 {
 	int result = peal__reactor_enter(reactor);
@@ -360,10 +390,7 @@ int peal_reactor_run_once(struct peal_reactor *reactor, uint64_t timeout_ns)
 		return result;
 	if (reactor->is_over)
 		return -ESHUTDOWN;
-	/* The wait looks at the bell first, so that all it rang for is seen. */
-	result = wait(reactor, timeout_ns);
-	pass(reactor);
-	return reactor->is_over ? -ESHUTDOWN : result;
+	return wait_and_pass(reactor, timeout_ns);
 }
 
 int peal_reactor_run(struct peal_reactor *reactor)
@@ -372,11 +399,9 @@ int peal_reactor_run(struct peal_reactor *reactor)
 
 	if (result < 0)
 		return result;
-	while (!reactor->is_over) {
-		if (wait(reactor, PEAL_FOREVER) == -ESTALE)
+	while (!reactor->is_over)
+		if (wait_and_pass(reactor, PEAL_FOREVER) == -ESTALE)
 			return -ESTALE;
-		pass(reactor);
-	}
 	return reactor->over_result;
 }
 
@@ -423,8 +448,5 @@ int peal_reactor_dispatch(struct peal_reactor *reactor)
 	peal__reactor_begin_pass(reactor);
 	result = peal_consumer_dispatch(reactor->consumer);
 	peal__reactor_end_pass(reactor);
-	if (result < 0)
-		return result;
-	pass(reactor);
-	return reactor->is_over ? -ESHUTDOWN : 0;
+	return result < 0 ? result : pass(reactor, 0);
 }

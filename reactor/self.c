@@ -48,13 +48,19 @@ void peal__reactor_end_handler(const struct peal__handling *mark)
 	handling = mark->outer;
 }
 
-bool peal__reactor_is_calling_us(const struct peal_reactor *reactor)
+/* Does a handler of @reactor run here, that is not of this thread's pass? */
+static bool is_handling(const struct peal_reactor *reactor)
 {
 	const struct peal__handling *mark = handling;
 
 	while (mark != NULL && mark->reactor != reactor)
 		mark = mark->outer;
-	return mark != NULL || reactor->is_in_pass;
+	return mark != NULL;
+}
+
+bool peal__reactor_is_calling_us(const struct peal_reactor *reactor)
+{
+	return is_handling(reactor) || reactor->is_in_pass;
 }
 
 bool peal__reactor_is_below_us(const struct peal_reactor *reactor)
@@ -63,7 +69,7 @@ bool peal__reactor_is_below_us(const struct peal_reactor *reactor)
 
 	while (below != NULL && below != reactor)
 		below = below->outer;
-	return below != NULL;
+	return below != NULL || is_handling(reactor);
 }
 
 /* Is @client, which is of this process, one of this consumer's? Also when it has

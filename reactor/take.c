@@ -12,7 +12,6 @@
  */
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/cpu.h"
 #include "base/hooks.h"
@@ -22,7 +21,6 @@
 
 #define TAKE_MAX 256 /* requests before completions have their turn */
 #define BRISK_LOOKS 4
-#define ERRNO_MAX 4095
 
 /* the pool ------------------------------------------------------------------ */
 
@@ -169,11 +167,14 @@ static void run_work(struct peal__work *work)
 
 	/* It may have waited for us for long. What is not run says nothing of
 	 * how long handlers take. */
-	error = why_not(&running->request);
+	error = peal__reactor_has_stop(reactor) ? -ESHUTDOWN
+	                                        : why_not(&running->request);
 	if (PEAL_UNLIKELY(error < 0))
 		fail(running, error);
 	else
 		run_handler(running);
+	if (peal__reactor_is_childs(reactor))
+		return; /* it would ring its parent's bell */
 	peal__completions_enter(reactor->completions);
 	/* W5: pairs with W1 and W4. */
 	before = __atomic_fetch_or(&running->flags, PEAL__ENDED,
@@ -190,20 +191,6 @@ static void run_work(struct peal__work *work)
 static void run_executed(void *work)
 {
 	run_work(work);
-}
-
-/* The bytes into memory of our own. 0 or -ENOMEM. */
-static int copy_in(struct peal__running *running)
-{
-	struct peal_request *request = &running->request;
-	int error = peal__buffer_reserve(&request->in, request->data_bytes);
-
-	if (error < 0)
-		return error;
-	if (request->data_bytes > 0)
-		memcpy(request->in.data, request->data, request->data_bytes);
-	request->data = request->in.data;
-	return 0;
 }
 
 /* Clients that spin take the processors of the handlers that they wait for,
@@ -235,10 +222,12 @@ static void run_inline(struct peal__running *running,
 	running->is_inline = true;
 	reactor->stats.inline_count++;
 	if ((!running->client->is_trusted || reactor->options.copy_requests) &&
-	    copy_in(running) < 0)
+	    peal__request_copy_in(request) < 0)
 		fail(running, -ENOMEM);
 	else
 		reactor->options.on_request(request, reactor->options.arg);
+	if (peal__reactor_is_childs(reactor))
+		return;
 	if (running->client->claimer == running)
 		peal__answer_give_up(running);
 	running->is_inline = false;
@@ -263,11 +252,10 @@ static void dispatch(struct peal__running *running,
                      const struct peal_message *message)
 {
 	struct peal_reactor *reactor = running->reactor;
-	int error = copy_in(running);
+	int error = peal__request_copy_in(&running->request);
 
 	peal_consumer_release(reactor->consumer, message);
 	peal__show_keep(running);
-	running->flags = 0;
 	if (error == 0 && reactor->workers != NULL) {
 		running->work.run = run_work;
 		peal__workers_submit(reactor->workers, &running->work);
@@ -279,7 +267,7 @@ static void dispatch(struct peal__running *running,
 		                                  reactor->options.arg);
 	if (error < 0) {
 		/* What is no -errno would cost the client its connection. */
-		if (error < -ERRNO_MAX)
+		if (!peal__is_errno(error))
 			error = -EIO;
 		running->flags = PEAL__ENDED;
 		fail(running, error);
@@ -295,7 +283,7 @@ static int judge(const struct peal_reactor *reactor,
 {
 	const struct peal_reactor_options *options = &reactor->options;
 
-	if (reactor->is_draining)
+	if (PEAL_UNLIKELY(peal__reactor_has_stop(reactor)))
 		return -ESHUTDOWN;
 	if (peer->in_flight - peer->refused_count >
 	            options->in_flight_per_client_max ||
@@ -337,6 +325,7 @@ static void fill(struct peal__running *running, struct peal__peer *peer,
 	                                          : PEAL__NEVER;
 	request->is_one_way = parts->type == PEAL__FRAME_ONE_WAY;
 	running->client = peer;
+	running->flags = 0;
 	running->is_settled = false;
 	running->is_answered = false;
 	running->is_refused = false;
@@ -354,6 +343,15 @@ static bool is_request(const struct peal_message *message,
 	       (parts->type == PEAL__FRAME_ONE_WAY && message->id == 0);
 }
 
+/* Of one that has gone nobody waits for an answer, and one that is to be sent
+ * away has nothing more to say. */
+static bool is_passed_over(const struct peal__peer *peer,
+                           const struct peal__frame_parts *parts)
+{
+	return peer->doom != 0 || (PEAL_UNLIKELY(peal__peer_is_going(peer)) &&
+	                           parts->type != PEAL__FRAME_ONE_WAY);
+}
+
 static void take_one(struct peal_reactor *reactor, struct peal__peer *peer,
                      struct peal_message *message)
 {
@@ -367,9 +365,7 @@ static void take_one(struct peal_reactor *reactor, struct peal__peer *peer,
 		peal__drain_retire(reactor->consumer, peer->slot, -EPROTO);
 		return;
 	}
-	/* Of one that has gone: nobody waits for an answer. */
-	if (PEAL_UNLIKELY(peal__peer_is_going(peer)) &&
-	    parts.type != PEAL__FRAME_ONE_WAY) {
+	if (PEAL_UNLIKELY(is_passed_over(peer, &parts))) {
 		reactor->stats.unread_count++;
 		peal_consumer_release(reactor->consumer, message);
 		return;
@@ -394,7 +390,8 @@ static void take_one(struct peal_reactor *reactor, struct peal__peer *peer,
 	} else {
 		dispatch(running, message);
 	}
-	if (peer->is_open && peer->in_flight >= peer_max(reactor))
+	if (peer->is_open && peer->in_flight >= peer_max(reactor) &&
+	    !peal__reactor_is_childs(reactor))
 		peal__peer_park(peer, PEAL__PARKED_CAP);
 }
 
@@ -420,14 +417,7 @@ static bool is_long_unrung(const struct peal_reactor *reactor)
 	       (int64_t)reactor->unrung_ticks;
 }
 
-/* Has a handler or somebody else said what changes whose requests are taken? */
-static bool is_called_off(const struct peal_reactor *reactor)
-{
-	return reactor->doomed_count > 0 ||
-	       (peal__reactor_has_stop(reactor) && !reactor->is_draining);
-}
-
-uint32_t peal__take(struct peal_reactor *reactor)
+void peal__take(struct peal_reactor *reactor)
 {
 	struct peal_consumer *consumer = reactor->consumer;
 	const struct peal__peer *last = NULL;
@@ -442,7 +432,11 @@ uint32_t peal__take(struct peal_reactor *reactor)
 		struct peal__peer *peer =
 			&reactor->peers[message.peer.slot_index];
 
-		/* Long ones are not to keep the others of a pass waiting. */
+		/* Long ones are not to keep the others of a pass waiting. Their
+		 * time begins at the first look, as one before it would cost
+		 * every pass, and what was peeked is taken: of those that take
+		 * more than all of it three run, and six if they were brisk
+		 * until now. */
 		if (count > 0 && look_at_ticks(reactor, count)) {
 			if (end_ticks == 0)
 				end_ticks = reactor->looked_ticks +
@@ -456,9 +450,9 @@ uint32_t peal__take(struct peal_reactor *reactor)
 		last = peer;
 		take_one(reactor, peer, &message);
 		count++;
-		if (PEAL_UNLIKELY(is_called_off(reactor)))
+		/* Who is to be sent away does not wait for the others. */
+		if (PEAL_UNLIKELY(reactor->doomed_count > 0))
 			break;
 	}
 	peal__peers_ring(reactor);
-	return count;
 }

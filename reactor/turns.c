@@ -297,7 +297,10 @@ static void join(struct peal_reactor *reactor, uint64_t now)
 	for (uint32_t i = 0; i < scan->hot_count; i++) {
 		struct peal__peer *peer = hot_peer(reactor, i);
 
+		/* One that has gone starves nobody, and nobody waits to hear
+		 * that what it told has its turn. */
 		peer->part.is_busy = peer->part.turn == PEAL__TURN_FREE &&
+		                     !peal__peer_is_going(peer) &&
 		                     asks_much(peer, now);
 		count += peer->part.is_busy;
 	}

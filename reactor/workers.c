@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "base/cpu.h"
+#include "base/fork.h"
 #include "base/read.h"
 
 #define LOOKOUT_NS (20 * PEAL__NS_PER_US)
@@ -29,6 +30,7 @@ struct peal__workers {
 
 	uint32_t cpu_count;
 	uint64_t lookout_ticks;
+	uint32_t fork_generation;
 	uint32_t thread_count;
 	pthread_t threads[];
 };
@@ -117,6 +119,11 @@ static void *worker_main(void *argument)
 		                 workers->running_count + 1);
 		pthread_mutex_unlock(&workers->lock);
 		work->run(work);
+		/* A child that the work made and that came back has no other
+		 * thread, and maybe the lock of one: it ends. */
+		if (PEAL_UNLIKELY(workers->fork_generation !=
+		                  peal__fork_generation()))
+			return NULL;
 		pthread_mutex_lock(&workers->lock);
 		peal__write_once(&workers->running_count,
 		                 workers->running_count - 1);
@@ -161,6 +168,7 @@ int peal__workers_open(uint32_t count, struct peal__workers **ret_workers)
 	workers->lookout_ticks =
 		workers->cpu_count > 1 ? peal__ns_to_ticks(LOOKOUT_NS) : 0;
 	workers->next_rest = 1;
+	workers->fork_generation = peal__fork_generation();
 	error = start_threads(workers, count);
 	if (error < 0) {
 		peal__workers_close(workers);

@@ -16,6 +16,8 @@
  * Progress: submit takes a lock that is never held for longer than it takes to
  *	link one piece.
  *
+ * Death: a child that a piece of work makes ends with that piece, by exit(0).
+ *
  * Errors: -EAGAIN, -ENOMEM when a thread cannot be started.
  */
 #ifndef PEAL_REACTOR_WORKERS_H

@@ -224,6 +224,37 @@ static void nonsense_ends_its_own_connection_only(void **state)
 	leave_and_close(&fine);
 }
 
+/* 'k' is kept; others say whether they have ended before they have begun. */
+static void serve_looking_at_flags(struct peal_request *request, void *arg)
+{
+	const struct peal__running *running =
+		(const struct peal__running *)request;
+
+	if (*(const char *)peal_request_data(request, NULL) == 'k')
+		serve(request, arg);
+	else
+		peal_reply_status(request, (int32_t)running->flags, NULL, 0);
+}
+
+/* Of one that was kept they said that its handler had returned. */
+static void request_in_the_place_of_another_has_not_ended(void **state)
+{
+	struct peal_reactor_options options = usual_options();
+	struct raw_client raw;
+
+	(void)state;
+	options.on_request = serve_looking_at_flags;
+	open_reactor_for(&raw, &options);
+	assert_int_equal(raw_ask(&raw, 1, "k"), 0);
+	run_until(&served.kept_count, 1);
+	assert_int_equal(peal_reply(served.kept[0], "", 0), 0);
+	assert_int_equal(raw_ask(&raw, 2, "flags"), 0);
+	run();
+	hear(&raw, PEAL__FRAME_ANSWER, 1, 0, "");
+	hear(&raw, PEAL__FRAME_ANSWER, 2, 0, "");
+	leave_and_close(&raw);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -238,6 +269,7 @@ int main(void)
 		TEST(kept_request_learns_that_it_is_cancelled),
 		TEST(recycled_slot_never_gets_the_answers_of_before),
 		TEST(nonsense_ends_its_own_connection_only),
+		TEST(request_in_the_place_of_another_has_not_ended),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL) != 0;

@@ -256,6 +256,180 @@ static void kept_requests_do_not_keep_it_from_being_closed(void **state)
 	}
 }
 
+#define TOLD 10
+
+static struct {
+	uint32_t handled_count;
+	int push_error, push_all_count, call_error, disconnect_error;
+	size_t message_max;
+} told;
+
+static char long_answer[1000];
+
+/* Everything that would be sent to whom it has gone. */
+static void send_to_who_told(struct peal_request *request, void *arg)
+{
+	struct peal_peer peer = peal_request_peer(request);
+
+	(void)arg;
+	told.handled_count++;
+	told.push_error = peal_reactor_push(served.reactor, peer, long_answer,
+	                                    sizeof(long_answer));
+	told.push_all_count = peal_reactor_push_all(served.reactor, long_answer,
+	                                            sizeof(long_answer));
+	told.call_error = peal_reactor_call(served.reactor, peer, "?", 1,
+	                                    PEAL_FOREVER, note_answer, NULL);
+	told.disconnect_error = peal_reactor_disconnect(served.reactor, peer);
+	told.message_max = peal_reactor_message_max(served.reactor, peer);
+	peal_reply(request, NULL, 0);
+}
+
+/* Its ring filled up with them, and the rest of what it had told was dropped. */
+static void one_that_has_gone_is_not_there_to_be_sent_anything(void **state)
+{
+	struct peal_reactor_options options = usual_options();
+	struct peal_reactor_stats stats;
+	struct raw_client raw;
+
+	(void)state;
+	memset(&told, 0, sizeof(told));
+	options.on_request = send_to_who_told;
+	open_reactor_for(&raw, &options);
+	for (int i = 0; i < TOLD; i++)
+		assert_int_equal(tell(&raw, "z"), 0);
+	go_unseen(&raw, true);
+	run_until(&served.closed_count, 1);
+	assert_int_equal(served.closed_reason, 0);
+	assert_int_equal(told.handled_count, TOLD);
+	assert_int_equal(told.push_error, -ESTALE);
+	assert_int_equal(told.push_all_count, 0);
+	assert_int_equal(told.call_error, -ESTALE);
+	assert_int_equal(told.disconnect_error, -ESTALE);
+	assert_int_equal(told.message_max, 0);
+	assert_int_equal(peal_reactor_stats(served.reactor, &stats), 0);
+	assert_int_equal(stats.pushed_count, 0);
+	close_reactor();
+}
+
+/* 'k': keep it. What is told answers one of those, if there are any. */
+static void serve_at_length(struct peal_request *request, void *arg)
+{
+	if (peal_request_is_one_way(request)) {
+		told.handled_count++;
+		if (served.kept_count > 0)
+			peal_reply(served.kept[--served.kept_count],
+			           long_answer, sizeof(long_answer));
+		peal_reply(request, NULL, 0);
+	} else if (*(const char *)peal_request_data(request, NULL) == 'k') {
+		serve(request, arg);
+	} else {
+		peal_reply(request, long_answer, sizeof(long_answer));
+	}
+}
+
+/* It asks for as many answers as @asked has letters, tells, and goes. */
+static void ask_tell_and_go(const struct peal_reactor_options *options,
+                            const char *asked, uint32_t parked)
+{
+	const struct peal__peer *peer;
+	struct peal_reactor_stats stats;
+	struct raw_client raw;
+
+	memset(&told, 0, sizeof(told));
+	open_reactor_for(&raw, options);
+	peer = &served.reactor->peers[served.opened.slot_index];
+	for (uint64_t i = 0; asked[i] != '\0'; i++)
+		assert_int_equal(raw_say(&raw, &raw.requests,
+		                         PEAL__FRAME_REQUEST, i + 1, asked + i,
+		                         1),
+		                 0);
+	run();
+	assert_int_equal(peer->parked, parked);
+	for (int i = 0; i < TOLD; i++)
+		assert_int_equal(tell(&raw, "z"), 0);
+	go_unseen(&raw, true);
+	run_until(&served.closed_count, 1);
+	assert_int_equal(told.handled_count, TOLD);
+	assert_int_equal(peal_reactor_stats(served.reactor, &stats), 0);
+	assert_int_equal(stats.received_count + stats.unread_count,
+	                 TOLD + strlen(asked));
+	close_reactor();
+}
+
+static void what_was_told_behind_unread_answers_is_handled(void **state)
+{
+	struct peal_reactor_options options = usual_options();
+
+	(void)state;
+	options.on_request = serve_at_length;
+	ask_tell_and_go(&options, "eeeeeeeeee", PEAL__PARKED_RESPONSE);
+	/* The one that waits for room is as many as it may have in flight. */
+	options.in_flight_per_client_max = 1;
+	ask_tell_and_go(&options, "eeeeeeeeee",
+	                PEAL__PARKED_RESPONSE | PEAL__PARKED_CAP);
+}
+
+/* Of the two that it may have in flight one is kept, and answered too late. */
+static void what_was_told_behind_a_stashed_answer_is_handled(void **state)
+{
+	struct peal_reactor_options options = usual_options();
+
+	(void)state;
+	options.on_request = serve_at_length;
+	options.in_flight_per_client_max = 2;
+	ask_tell_and_go(&options, "ke", PEAL__PARKED_CAP);
+}
+
+/* Nobody reads them: they neither fill the ring nor count as answered. */
+static void answers_to_one_that_has_gone_are_dropped_at_once(void **state)
+{
+	struct peal_reactor_options options = usual_options();
+	struct peal_reactor_stats stats;
+	struct raw_client raw;
+
+	(void)state;
+	memset(&told, 0, sizeof(told));
+	options.on_request = serve_at_length;
+	open_reactor_for(&raw, &options);
+	for (uint64_t i = 1; i <= TOLD; i++)
+		assert_int_equal(raw_ask(&raw, i, "k"), 0);
+	run_until(&served.kept_count, TOLD);
+	for (int i = 0; i < TOLD; i++)
+		assert_int_equal(tell(&raw, "z"), 0);
+	go_unseen(&raw, false);
+	run_until(&served.closed_count, 1);
+	assert_int_equal(told.handled_count, TOLD);
+	assert_int_equal(peal_reactor_stats(served.reactor, &stats), 0);
+	assert_int_equal(stats.dropped_count, TOLD);
+	assert_int_equal(stats.answered_count, TOLD); /* what was told */
+	close_reactor();
+}
+
+/* What goes by itself has dropped them before it is closed. */
+static void answers_queued_for_one_that_is_sent_away_are_dropped(void **state)
+{
+	struct peal_reactor_options options = usual_options();
+	struct peal_reactor_stats stats;
+	struct raw_client raw;
+
+	(void)state;
+	options.on_request = serve_at_length;
+	open_reactor_for(&raw, &options);
+	for (uint64_t i = 1; i <= TOLD; i++)
+		assert_int_equal(raw_ask(&raw, i, "e"), 0);
+	run();
+	assert_int_equal(served.reactor->queued_count, 1);
+	assert_int_equal(peal_reactor_disconnect(served.reactor, served.opened),
+	                 0);
+	run_until(&served.closed_count, 1);
+	assert_int_equal(served.reactor->queued_count, 0);
+	assert_int_equal(peal_reactor_stats(served.reactor, &stats), 0);
+	assert_int_equal(stats.running_count, 0);
+	assert_int_equal(stats.dropped_count, 1);
+	raw_close(&raw, false);
+	close_reactor();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -264,6 +438,11 @@ int main(void)
 		TEST(nonsense_is_told_at_once_though_a_request_is_open),
 		TEST(handler_on_the_reactors_thread_sees_that_its_client_died),
 		TEST(what_was_told_is_handled_though_its_client_has_gone),
+		TEST(one_that_has_gone_is_not_there_to_be_sent_anything),
+		TEST(what_was_told_behind_unread_answers_is_handled),
+		TEST(what_was_told_behind_a_stashed_answer_is_handled),
+		TEST(answers_to_one_that_has_gone_are_dropped_at_once),
+		TEST(answers_queued_for_one_that_is_sent_away_are_dropped),
 		TEST(kept_requests_do_not_keep_it_from_being_closed),
 	};
 

@@ -143,13 +143,18 @@ static void child_of_a_handler_cannot_close(void **state)
 
 	(void)state;
 	options.on_request = close_in_a_child;
-	open_reactor_for(&raw, &options);
-	misuse.child_count = 0;
-	assert_int_equal(raw_ask(&raw, 1, "e"), 0);
-	run_until(&misuse.child_count, 1);
-	assert_true(WIFEXITED(misuse.status));
-	assert_int_equal(WEXITSTATUS(misuse.status), EDEADLK);
-	leave_and_close(&raw);
+	for (uint32_t workers = 0; workers < 2; workers++) {
+		options.worker_count = workers;
+		options.inline_mode = workers ? PEAL_INLINE_NEVER
+		                              : PEAL_INLINE_ALWAYS;
+		open_reactor_for(&raw, &options);
+		misuse.child_count = 0;
+		assert_int_equal(raw_ask(&raw, 1, "e"), 0);
+		run_until(&misuse.child_count, 1);
+		assert_true(WIFEXITED(misuse.status));
+		assert_int_equal(WEXITSTATUS(misuse.status), EDEADLK);
+		leave_and_close(&raw);
+	}
 }
 
 /* closing ------------------------------------------------------------------- */

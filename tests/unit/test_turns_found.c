@@ -184,6 +184,39 @@ static void one_that_asks_much_in_a_long_time_asks_little(void **state)
 	close_turns(CROWD);
 }
 
+/* Waiting for a turn it was closed, and what it had told was dropped. */
+static void one_that_has_gone_waits_for_no_turn(void **state)
+{
+	struct raw_client *gone = &crowd.raws[CROWD - 1];
+	const struct peal__peer *peer;
+	uint32_t told = 0;
+
+	(void)state;
+	open_turns();
+	peer = peer_of(gone);
+	end_window();
+	pass_once();
+	ask_much(CROWD - 1);
+	while (raw_say(gone, &gone->requests, PEAL__FRAME_ONE_WAY, 0, "z", 1) ==
+	       0)
+		told++;
+	assert_true(told > 3 * MUCH);
+	raw_close(gone, true);
+	await_word(&peer->slot->state, PEAL__SLOT_HUNG_UP);
+	/* A few in each pass. */
+	served.reactor->take_ticks = 0;
+	while (peer->received_count < MUCH)
+		pass_once();
+	assert_true(peal__peer_is_going(peer));
+	end_window();
+	pass_once();
+	assert_int_equal(turns()->holder_count + turns()->waiting_count,
+	                 CROWD - 1);
+	run_until(&served.closed_count, 1);
+	assert_int_equal(served.handled_count, (CROWD - 1) * MUCH + told);
+	close_turns(CROWD - 1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -194,6 +227,7 @@ int main(void)
 		TEST(parking_is_counted_in_turns_as_ever),
 		TEST(one_that_was_freed_and_asks_little_stays_free),
 		TEST(one_that_asks_much_in_a_long_time_asks_little),
+		TEST(one_that_has_gone_waits_for_no_turn),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL) != 0;
