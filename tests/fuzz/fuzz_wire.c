@@ -348,7 +348,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 	options.name = name;
 	options.wait_mode = PEAL_WAIT_FD;
 	options.spin_mode = PEAL_SPIN_NEVER;
-	options.producer_max = 2;
+	options.producer_max = options.producer_per_uid_max = 2;
 	options.ring_default_bytes = RING_BYTES;
 	for (int i = 0; i < 2; i++) {
 		snprintf(name, sizeof(name), "fuzz-wire-%d-%d", getpid(), i);

@@ -268,7 +268,7 @@ static inline int server_open(struct server *server)
 	struct peal_consumer_options options = PEAL_CONSUMER_OPTIONS_INIT;
 
 	options.name = "words";
-	options.producer_max = 8;
+	options.producer_max = options.producer_per_uid_max = 8;
 	options.ring_default_bytes = PEAL_RING_MIN_BYTES;
 	*server = (struct server){.owner = {
 					  .role = PEAL__ROLE_CLIENT,
