@@ -63,11 +63,9 @@ void peal__answer(struct peal__running *running)
 {
 	struct peal__peer *peer = running->client;
 
-	if (!peer->is_open) {
-		peal__running_settle(running, false);
-	} else if (running->request.is_one_way) {
+	if (peer->is_open && running->request.is_one_way) {
 		peal__running_settle(running, true);
-	} else if (peal__peer_is_going(peer)) {
+	} else if (!peer->is_open || peal__peer_is_going(peer)) {
 		peal__running_settle(running, false);
 	} else if (!is_its_turn(running)) {
 		*stash_at(peer, running->sequence) = running;

@@ -58,13 +58,10 @@ static int check_flags(const struct peal_shm_options *options,
 }
 
 static int check_options(const struct peal_shm_options *options,
-                         const struct peal__fork_fd *ret_fd,
                          const struct peal_shm_mapping *ret_mapping)
 {
 	struct peal_failure *failure = options->ret_failure;
 
-	if (ret_fd == NULL)
-		return peal__fail(failure, -EINVAL, "ret_fd is NULL");
 	if (options->name != NULL &&
 	    strnlen(options->name, NAME_BYTES_MAX + 1) > NAME_BYTES_MAX)
 		return peal__fail(failure, -EINVAL,
@@ -309,7 +306,10 @@ static int create(const struct peal_shm_options *options,
 	uint64_t bytes;
 	int error;
 
-	error = check_options(options, ret_fd, ret_mapping);
+	if (ret_fd == NULL)
+		return peal__fail(options->ret_failure, -EINVAL,
+		                  "ret_fd is NULL");
+	error = check_options(options, ret_mapping);
 	if (error == 0)
 		error = round_up(options, &bytes);
 	if (error == 0)
@@ -351,7 +351,7 @@ int peal_shm_create(const struct peal_shm_options *options, int *ret_fd,
 	int error = peal__region_create(
 		options, ret_fd == NULL ? NULL : &watched, ret_mapping);
 
-	if (error != 0)
+	if (error != 0 || ret_fd == NULL)
 		return error;
 	/* From now on it is the caller's, who may want its children to have it. */
 	*ret_fd = watched.fd;

@@ -35,8 +35,9 @@ static size_t list_words(const struct raw *raw,
 	words[count++] = &raw->segment->answers.seq;
 	for (int i = 0; i < PEAL__RING_COUNT; i++)
 		if (raw->shape.rings[i].bytes > 0)
-			words[count++] = peal__segment_data(raw->segment,
-			                                    &raw->shape, i);
+			words[count++] =
+				peal__segment_data(raw->segment, &raw->shape,
+			                           (enum peal__segment_ring)i);
 	return count;
 }
 
@@ -150,6 +151,19 @@ static int teardown_calm(void **state)
 	return stage_teardown(state);
 }
 
+/* And where nobody comes again and again, for which all others pay. */
+static int setup_paced(void **state)
+{
+	stage_rate_max = 20;
+	return setup_calm(state);
+}
+
+static int teardown_paced(void **state)
+{
+	stage_rate_max = 0;
+	return teardown_calm(state);
+}
+
 static void neighbour_is_served_beside_an_attack(void **state)
 {
 	uint64_t control_ns, attacked_ns;
@@ -163,11 +177,12 @@ static void neighbour_is_served_beside_an_attack(void **state)
 	control_ns = p99_beside(burn, 1);
 	attacked_ns = p99_beside(scribble, 2);
 	assert_true(stage_is_well());
-	print_message("  p99 of a neighbour's call%s: %.1f us beside an "
+	print_message("  p99 of a neighbour's call%s%s: %.1f us beside an "
 	              "attack, %.1f us beside a process that only burns: %.2f "
 	              "x\n",
 	              stage_spin_mode == PEAL_SPIN_NEVER ? ", without turns"
 	                                                 : "",
+	              stage_rate_max != 0 ? " and paced" : "",
 	              (double)attacked_ns / 1e3, (double)control_ns / 1e3,
 	              (double)attacked_ns /
 	                      (double)(control_ns > 0 ? control_ns : 1));
@@ -189,6 +204,9 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(
 			neighbour_is_served_beside_an_attack, setup_calm,
 			teardown_calm),
+		cmocka_unit_test_setup_teardown(
+			neighbour_is_served_beside_an_attack, setup_paced,
+			teardown_paced),
 	};
 	size_t count = 2;
 	int failed = 0;

@@ -20,6 +20,7 @@
 
 static struct peal_reactor *stage_reactor;
 static uint32_t stage_spin_mode = PEAL_SPIN_ADAPTIVE;
+static uint32_t stage_rate_max; /* of connecting */
 
 static inline void
 stage_forget_answer(int error, const struct peal_message *answer, void *arg)
@@ -74,6 +75,7 @@ static inline int stage_serve_reactor(void *arg)
 	options.wait_mode = stage_wait_mode;
 	options.spin_mode = stage_spin_mode;
 	options.client_max = STAGE_SLOTS;
+	options.connect_rate_max = stage_rate_max;
 	options.socket_mode = 0666;
 	options.allow_uid = &stranger;
 	options.allow_uid_count = 1;
