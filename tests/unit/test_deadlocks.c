@@ -413,7 +413,8 @@ static void let_go_when_all_are_answered(int error,
 	(void)answer;
 	(void)arg;
 	assert_int_equal(error, 0);
-	if (++lane.answer_count == ENOUGH_CALLS)
+	if (__atomic_add_fetch(&lane.answer_count, 1, __ATOMIC_RELEASE) ==
+	    ENOUGH_CALLS)
 		peal_reply(lane.kept, NULL, 0);
 }
 
@@ -500,7 +501,9 @@ static void sleeper_for_room_sends_what_it_owes(void **state)
 			                 0);
 			taken++;
 		}
-		assert_int_equal(lane.answer_count, ENOUGH_CALLS);
+		assert_int_equal(__atomic_load_n(&lane.answer_count,
+		                                 __ATOMIC_ACQUIRE),
+		                 ENOUGH_CALLS);
 		assert_int_equal(peal_client_close(client), 0);
 		stop();
 	}
